@@ -1,0 +1,319 @@
+"""What the flows ask of the world: one Protocol a neighbour, and `World`, the bundle of them.
+
+The adapters fit these by shape; mypy checks it in `bootstrap`. Every method may raise the errors of
+`outrider.errors` and nothing else. Every write is repeatable: doing it twice is doing it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from outrider.core.catalog.instancetype import Catalog
+from outrider.core.clusterstate import ClusterState
+from outrider.core.launch.fleet import FleetRequest
+from outrider.core.launch.template import TemplateRequest
+from outrider.settings import Settings
+
+Json = Mapping[str, Any]
+
+
+class Clock(Protocol):
+    """The only clock."""
+
+    def now(self) -> datetime:
+        """Return the instant, in UTC."""
+
+
+class Cluster(Protocol):
+    """The Kubernetes API: reads become a ClusterState, writes are the few that we are allowed."""
+
+    def pending(self) -> bool:
+        """Return whether any pod waits for a node: the cheap look before `state`."""
+
+    def state(self) -> ClusterState:
+        """Return the cluster as it is now; malformed objects are left out and listed in it."""
+
+    def karpenter_is_live(self, now: datetime) -> bool:
+        """Return whether somebody else's Karpenter has renewed its Lease within a minute of *now*."""
+
+    def create_nodeclaim(self, manifest: Json) -> None:
+        """Create a NodeClaim; one of that name is left as it is."""
+
+    def patch_nodeclaim(self, name: str, patch: Json) -> None:
+        """Merge *patch* into a NodeClaim's metadata or spec."""
+
+    def patch_nodeclaim_status(self, name: str, patch: Json) -> None:
+        """Merge *patch* into a NodeClaim's status."""
+
+    def delete_nodeclaim(self, name: str) -> None:
+        """Delete a NodeClaim; its finalizer keeps it until `release_nodeclaim`."""
+
+    def release_nodeclaim(self, name: str) -> None:
+        """Take our finalizer off a NodeClaim; one that is gone is fine."""
+
+    def patch_node(self, name: str, patch: Json) -> None:
+        """Strategic-merge *patch* into a Node."""
+
+    def taint(self, name: str, key: str, effect: str, *, present: bool, value: str = "") -> None:
+        """Put a taint on a Node or take it off, keeping all others, against concurrent writers."""
+
+    def delete_node(self, name: str) -> None:
+        """Delete a Node and take our finalizer off it; one that is gone is fine."""
+
+    def evict(self, pod: str, uid: str, grace_seconds: int | None = None) -> None:
+        """Ask the Eviction API; raise Blocked where a PodDisruptionBudget holds the pod."""
+
+    def delete_pod(self, pod: str, uid: str, grace_seconds: int) -> None:
+        """Delete a pod outright with *grace_seconds* (1 at least)."""
+
+    def nominate(self, pod: str, node: str | None) -> None:
+        """Set a pod's status.nominatedNodeName, or clear it."""
+
+    def patch_status(self, kind: str, name: str, patch: Json) -> None:
+        """Merge *patch* into the status of a NodePool or an EC2NodeClass."""
+
+    def event(self, involved: Json, reason: str, message: str, *, warning: bool = False) -> None:
+        """Write a Kubernetes Event about *involved* (apiVersion, kind, name, namespace, uid)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One EC2 instance of ours."""
+
+    id: str
+    instance_type: str
+    zone: str
+    capacity_type: str
+    state: str
+    launched: datetime
+    private_dns: str = ""
+    image_id: str = ""
+    reservation_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def provider_id(self) -> str:
+        """Return the Node's spec.providerID."""
+        return f"aws:///{self.zone}/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class FleetError:
+    """One entry of CreateFleet's Errors, classed: what it says of which pool."""
+
+    code: str
+    message: str
+    scope: str  # offering | subnet | account | request | permission (adapters.aws.errors)
+    instance_type: str = ""
+    zone: str = ""
+    capacity_type: str = ""
+    subnet_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetResult:
+    """What CreateFleet gave: some instances, some errors, possibly both."""
+
+    fleet_id: str
+    instances: tuple[Instance, ...]
+    errors: tuple[FleetError, ...]
+
+
+class Cloud(Protocol):
+    """EC2 and its price lists."""
+
+    def ensure_template(self, template: TemplateRequest) -> tuple[str, int]:
+        """Return (launch template id, version) for *template*, made if its hash is new."""
+
+    def create_fleet(self, request: FleetRequest) -> FleetResult:
+        """Launch; no capacity is a result with errors, not an exception."""
+
+    def instances(self, ids: Iterable[str] = (), *, tags: Mapping[str, str] | None = None) -> tuple[
+        Instance, ...
+    ]:
+        """Return instances by id, or all of this cluster's by tag; unknown ids are left out."""
+
+    def terminate(self, ids: Sequence[str]) -> None:
+        """Terminate instances; an unknown id does not keep the others alive."""
+
+    def instance_status(self) -> tuple[Json, ...]:
+        """Return impaired statuses and scheduled events of this cluster's instances."""
+
+    def catalog_facts(self, node_classes: Sequence[Any]) -> Catalog:
+        """Return instance types, offerings, prices and reservations as EC2 gives them now."""
+
+    def resolve(self, node_class: Any) -> Json:
+        """Return an EC2NodeClass's status: subnets, security groups, AMIs, profile, conditions."""
+
+    def run_seeder(self, request: Json) -> str:
+        """Launch one seed builder idempotently (client token in *request*); return its id."""
+
+    def create_snapshot(self, volume: Json) -> str:
+        """Snapshot a builder's data volume, once per seed tag; return the snapshot id."""
+
+    def snapshots(self, tags: Mapping[str, str]) -> tuple[Json, ...]:
+        """Return this stack's snapshots that carry *tags*."""
+
+    def delete_snapshot(self, snapshot_id: str) -> None:
+        """Delete a snapshot; one that is gone is fine."""
+
+    def image_size(self, image: str) -> Json:
+        """Return digest, compressed bytes and architectures of an image (ECR or registry manifest)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The planning lease: a fencing *token* that grows with each holder."""
+
+    owner: str
+    token: int
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A launch that is about to be, or was, asked of EC2: written before CreateFleet, conditionally."""
+
+    decision: str
+    client_token: str
+    node_pool: str
+    claims: tuple[str, ...]
+    request: Json
+    state: str = "intended"  # intended | launched | failed
+    instances: Mapping[str, str] = field(default_factory=dict)  # claim -> instance id
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """What runs for one instance: an interruption, a rebalance, a repair; with its deadline."""
+
+    instance_id: str
+    reason: str
+    decision: str
+    deadline: datetime | None
+    replacements: tuple[str, ...] = ()
+    execution: str = ""
+
+
+class Ledger(Protocol):
+    """Our DynamoDB table: what must survive a function and is nobody else's business."""
+
+    def acquire(self, owner: str, seconds: float) -> Lease | None:
+        """Take the cluster's planning lease; None while another holds it."""
+
+    def release(self, lease: Lease) -> None:
+        """Give the lease back, if it is still ours."""
+
+    def flag(self, name: str, until: datetime) -> None:
+        """Raise a flag, such as `interruption-waiting`, that others look at."""
+
+    def flagged(self, name: str, now: datetime) -> bool:
+        """Return whether the flag is up."""
+
+    def lower(self, name: str) -> None:
+        """Take the flag down."""
+
+    def once(self, key: str, until: datetime) -> bool:
+        """Return True the first time *key* is seen, False on every repeat until *until*."""
+
+    def catalog(self) -> Catalog:
+        """Return the newest whole catalogue."""
+
+    def put_catalog(self, catalog: Catalog) -> None:
+        """Store a catalogue in chunks, the pointer last."""
+
+    def unavailable(self, now: datetime) -> Mapping[tuple[str, str, str], datetime]:
+        """Return the pools marked unavailable: (type, zone, capacity type) -> until."""
+
+    def mark(self, pools: Iterable[tuple[str, str, str]], now: datetime) -> None:
+        """Mark pools unavailable: 180 s at first, longer on repeats."""
+
+    def intend(self, intent: Intent, lease: Lease) -> Intent:
+        """Write an intent before its CreateFleet, fenced by *lease*; return the one that stands."""
+
+    def settle(self, intent: Intent) -> None:
+        """Record what CreateFleet gave."""
+
+    def intents(self, *, since: datetime | None = None) -> tuple[Intent, ...]:
+        """Return intents, newest last."""
+
+    def record_instance(self, instance: Instance, claim: str, decision: str) -> None:
+        """Remember an instance as ours, so that signals for others' are dropped without a read."""
+
+    def ours(self, instance_ids: Sequence[str]) -> Mapping[str, Json]:
+        """Return, of *instance_ids*, those that are this cluster's, with what was recorded."""
+
+    def forget_instance(self, instance_id: str) -> None:
+        """Forget a terminated instance."""
+
+    def reaction(self, instance_id: str) -> Reaction | None:
+        """Return the reaction that runs for an instance."""
+
+    def react(self, reaction: Reaction) -> bool:
+        """Record a reaction; False where one with the same or an earlier deadline runs already."""
+
+    def seeds(self) -> tuple[Any, ...]:
+        """Return the published seeds (core.seeding.Seed)."""
+
+    def put_seed(self, seed: Any) -> None:
+        """Write a seed row, whatever its state."""
+
+    def lock_seed(self, key: str, owner: str, seconds: float) -> bool:
+        """Take the build lock of a seed."""
+
+    def unlock_seed(self, key: str, owner: str) -> None:
+        """Give a build lock back."""
+
+    def spend(self, launches: int, dollars_per_hour: float, now: datetime) -> bool:
+        """Count launches against MaxLaunchesPerMinute; False when the brake holds."""
+
+
+class Bus(Protocol):
+    """EventBridge."""
+
+    def hint(self, cluster: str) -> None:
+        """Put PodUnschedulable on the default bus: one call, 300 ms, no retry."""
+
+    def publish(self, detail_type: str, detail: Mapping[str, Any]) -> None:
+        """Queue a decision for our bus; `flush` sends it."""
+
+    def flush(self) -> None:
+        """Send what was published, ten entries a call; a failure is logged, never raised."""
+
+
+class Workflows(Protocol):
+    """Step Functions and the join watch."""
+
+    def start(self, machine: str, name: str, payload: Json) -> str:
+        """Start `drain` or `seed` under *name*; a repeat returns the same execution's ARN."""
+
+    def watch_join(self, claims: Sequence[str], delay_seconds: int) -> None:
+        """Queue a look at joining NodeClaims in *delay_seconds*."""
+
+
+class Telemetry(Protocol):
+    """Logs and metrics, one structured line a decision."""
+
+    def log(self, message: str, **fields: Any) -> None:
+        """Write one line."""
+
+    def count(self, name: str, value: float = 1, unit: str = "Count", **dimensions: str) -> None:
+        """Add to a metric of `observability.METRICS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything outside, wired once per sandbox by `bootstrap`."""
+
+    settings: Settings
+    clock: Clock
+    cluster: Cluster
+    cloud: Cloud
+    ledger: Ledger
+    bus: Bus
+    workflows: Workflows
+    telemetry: Telemetry
