@@ -6,7 +6,8 @@ thread runs at a time (the dispatcher hands a baton to a worker and waits until 
 ends), and timers that are due at the same instant fire in the order in which they were set.
 
 Rules for everything in `outrider.local`: no `time.sleep`, no `time.time`, no `datetime.now`; a short
-piece of work goes into `call_later`, one that blocks (a handler, a state machine) into `spawn`.
+piece of work goes into `call_later`, one that blocks (a handler, a state machine) into `spawn`, and
+one worker waits for another at a `gate`.
 Refuses to know what it times.
 """
 
@@ -17,6 +18,7 @@ import itertools
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -44,6 +46,19 @@ class Timer:
         self.cancelled = True
 
 
+class Gate(Protocol):
+    """A thing to wait for: like `threading.Event`, with its timeout on the clock."""
+
+    def set(self) -> None:
+        """Open the gate for good and let the waiters through."""
+
+    def is_set(self) -> bool:
+        """Return whether the gate is open."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Hold the calling worker until the gate opens or *timeout* passes; return whether it is open."""
+
+
 class Clock(Protocol):
     """What the embedded cloud asks of time."""
 
@@ -63,6 +78,12 @@ class Clock(Protocol):
 
     def sleep(self, seconds: float) -> None:
         """Hold the calling worker for *seconds* of this clock."""
+
+    def gate(self) -> Gate:
+        """Return a closed gate on this clock."""
+
+    def may_wait(self) -> bool:
+        """Return whether the calling thread may `sleep` or wait at a gate."""
 
     def stop(self) -> None:
         """Fire nothing more, and wake every sleeper with `Stopped`."""
@@ -94,6 +115,7 @@ class ScaledClock:
         self._wake = threading.Condition()
         self._stopped = threading.Event()
         self._workers: set[threading.Thread] = set()
+        self._gates: weakref.WeakSet[_ScaledGate] = weakref.WeakSet()
         self._dispatcher = threading.Thread(target=self._dispatch, name="clock", daemon=True)
         self._dispatcher.start()
 
@@ -131,14 +153,27 @@ class ScaledClock:
         if self._stopped.wait(max(seconds, 0.0) / self.speed):
             raise Stopped
 
+    def gate(self) -> Gate:
+        """Return a closed gate on this clock."""
+        gate = _ScaledGate(self)
+        self._gates.add(gate)
+        return gate
+
+    def may_wait(self) -> bool:
+        """Return True but for the dispatcher, whom everything waits for."""
+        return threading.current_thread() is not self._dispatcher
+
     def stop(self) -> None:
         """Fire nothing more, wake every sleeper, and wait a moment for workers to end."""
         self._stopped.set()
+        for gate in tuple(self._gates):
+            gate.release()
         with self._wake:
             self._wake.notify()
+        patience = time.monotonic() + 2.0
         for thread in (self._dispatcher, *self._workers):
             if thread is not threading.current_thread():
-                thread.join(timeout=2.0)
+                thread.join(timeout=max(patience - time.monotonic(), 0.05))
 
     def _dispatch(self) -> None:
         while not self._stopped.is_set():
@@ -155,6 +190,38 @@ class ScaledClock:
                 _guarded(timer.action, "timer")
 
 
+class _ScaledGate:
+    """A gate on a ScaledClock."""
+
+    def __init__(self, clock: ScaledClock) -> None:
+        self._clock = clock
+        self._open = False
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Open the gate."""
+        self._open = True
+        self._event.set()
+
+    def release(self) -> None:
+        """Wake the waiters without opening: the clock stops."""
+        self._event.set()
+
+    def is_set(self) -> bool:
+        """Return whether the gate is open."""
+        return self._open
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Hold the calling thread; *timeout* is in seconds of the clock."""
+        real = None if timeout is None else max(timeout, 0.0) / self._clock.speed
+        if real is not None:
+            real = min(real, threading.TIMEOUT_MAX)
+        self._event.wait(real)
+        if not self._open and self._event.is_set():
+            raise Stopped
+        return self._open
+
+
 class DiscreteClock:
     """Time that moves only when nothing is runnable; the caller of `run` is the dispatcher."""
 
@@ -167,6 +234,7 @@ class DiscreteClock:
         self._order = itertools.count()
         self._lock = threading.Lock()
         self._batons: dict[int, threading.Semaphore] = {}
+        self._workers: set[int] = set()
         self._back = threading.Semaphore(0)
         self._stopped = False
 
@@ -190,10 +258,12 @@ class DiscreteClock:
 
         def work() -> None:
             self._baton().acquire()
+            self._workers.add(threading.get_ident())
             try:
                 if not self._stopped:
                     _guarded(action, name)
             finally:
+                self._workers.discard(threading.get_ident())
                 self._batons.pop(threading.get_ident(), None)
                 self._back.release()
 
@@ -209,10 +279,7 @@ class DiscreteClock:
         """Give the baton back and hold this worker until the clock has moved on by *seconds*."""
         ident = threading.get_ident()
         self.call_later(seconds, lambda: self._hand_to(ident))
-        self._back.release()
-        self._baton().acquire()
-        if self._stopped:
-            raise Stopped
+        self._park()
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
         """Fire timers for at most *seconds* of this clock or *until* holds; return whether it does."""
@@ -228,11 +295,28 @@ class DiscreteClock:
                 _guarded(timer.action, "timer")
         return until()
 
+    def gate(self) -> Gate:
+        """Return a closed gate on this clock."""
+        return _DiscreteGate(self)
+
+    def may_wait(self) -> bool:
+        """Return whether the calling thread is a worker: nobody else has a baton to give back."""
+        return threading.get_ident() in self._workers
+
     def stop(self) -> None:
         """Wake every sleeper so that its thread ends."""
         self._stopped = True
         for baton in list(self._batons.values()):
             baton.release()
+
+    def _park(self) -> None:
+        """Give the baton back and hold the calling worker until it is handed the baton again."""
+        if self._stopped:
+            raise Stopped
+        self._back.release()
+        self._baton().acquire()
+        if self._stopped:
+            raise Stopped
 
     def _baton(self, ident: int | None = None) -> threading.Semaphore:
         key = threading.get_ident() if ident is None else ident
@@ -242,6 +326,48 @@ class DiscreteClock:
     def _hand_to(self, ident: int) -> None:
         self._baton(ident).release()
         self._back.acquire()
+
+
+class _DiscreteGate:
+    """A gate on a DiscreteClock: waiters get the baton one after the other, in the order they came."""
+
+    def __init__(self, clock: DiscreteClock) -> None:
+        self._clock = clock
+        self._open = False
+        self._waiting: list[Action] = []
+
+    def set(self) -> None:
+        """Open the gate; the waiters run when the dispatcher is free."""
+        self._open = True
+        waiting, self._waiting = self._waiting, []
+        for wake in waiting:
+            self._clock.call_later(0.0, wake)
+
+    def is_set(self) -> bool:
+        """Return whether the gate is open."""
+        return self._open
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Hold the calling worker; *timeout* is in seconds of the clock."""
+        if self._open:
+            return True
+        ident = threading.get_ident()
+        woken = False
+
+        def wake() -> None:
+            nonlocal woken
+            if not woken:
+                woken = True
+                self._clock._hand_to(ident)
+
+        self._waiting.append(wake)
+        timer = None if timeout is None else self._clock.call_later(timeout, wake)
+        self._clock._park()
+        if timer is not None:
+            timer.cancel()
+        if wake in self._waiting:
+            self._waiting.remove(wake)
+        return self._open
 
 
 def _guarded(action: Action, name: str) -> None:
