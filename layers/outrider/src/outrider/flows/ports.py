@@ -7,7 +7,7 @@ The adapters fit these by shape; mypy checks it in `bootstrap`. Every method may
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -15,9 +15,8 @@ from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
 from outrider.core.launch.fleet import FleetRequest
 from outrider.core.launch.template import TemplateRequest
+from outrider.core.records import FleetResult, Instance, Intent, Json, Lease, Reaction
 from outrider.settings import Settings
-
-Json = Mapping[str, Any]
 
 
 class Clock(Protocol):
@@ -25,6 +24,9 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """Return the instant, in UTC."""
+
+    def sleep(self, seconds: float) -> None:
+        """Hold the caller for *seconds* of this clock."""
 
 
 class Cluster(Protocol):
@@ -79,49 +81,6 @@ class Cluster(Protocol):
         """Write a Kubernetes Event about *involved* (apiVersion, kind, name, namespace, uid)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """One EC2 instance of ours."""
-
-    id: str
-    instance_type: str
-    zone: str
-    capacity_type: str
-    state: str
-    launched: datetime
-    private_dns: str = ""
-    image_id: str = ""
-    reservation_id: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def provider_id(self) -> str:
-        """Return the Node's spec.providerID."""
-        return f"aws:///{self.zone}/{self.id}"
-
-
-@dataclass(frozen=True, slots=True)
-class FleetError:
-    """One entry of CreateFleet's Errors, classed: what it says of which pool."""
-
-    code: str
-    message: str
-    scope: str  # offering | subnet | account | request | permission (adapters.aws.errors)
-    instance_type: str = ""
-    zone: str = ""
-    capacity_type: str = ""
-    subnet_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FleetResult:
-    """What CreateFleet gave: some instances, some errors, possibly both."""
-
-    fleet_id: str
-    instances: tuple[Instance, ...]
-    errors: tuple[FleetError, ...]
-
-
 class Cloud(Protocol):
     """EC2 and its price lists."""
 
@@ -131,9 +90,9 @@ class Cloud(Protocol):
     def create_fleet(self, request: FleetRequest) -> FleetResult:
         """Launch; no capacity is a result with errors, not an exception."""
 
-    def instances(self, ids: Iterable[str] = (), *, tags: Mapping[str, str] | None = None) -> tuple[
-        Instance, ...
-    ]:
+    def instances(
+        self, ids: Iterable[str] = (), *, tags: Mapping[str, str] | None = None
+    ) -> tuple[Instance, ...]:
         """Return instances by id, or all of this cluster's by tag; unknown ids are left out."""
 
     def terminate(self, ids: Sequence[str]) -> None:
@@ -162,41 +121,6 @@ class Cloud(Protocol):
 
     def image_size(self, image: str) -> Json:
         """Return digest, compressed bytes and architectures of an image (ECR or registry manifest)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The planning lease: a fencing *token* that grows with each holder."""
-
-    owner: str
-    token: int
-    until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """A launch that is about to be, or was, asked of EC2: written before CreateFleet, conditionally."""
-
-    decision: str
-    client_token: str
-    node_pool: str
-    claims: tuple[str, ...]
-    request: Json
-    state: str = "intended"  # intended | launched | failed
-    instances: Mapping[str, str] = field(default_factory=dict)  # claim -> instance id
-    at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reaction:
-    """What runs for one instance: an interruption, a rebalance, a repair; with its deadline."""
-
-    instance_id: str
-    reason: str
-    decision: str
-    deadline: datetime | None
-    replacements: tuple[str, ...] = ()
-    execution: str = ""
 
 
 class Ledger(Protocol):
@@ -254,7 +178,16 @@ class Ledger(Protocol):
         """Return the reaction that runs for an instance."""
 
     def react(self, reaction: Reaction) -> bool:
-        """Record a reaction; False where one with the same or an earlier deadline runs already."""
+        """Record a reaction; False where one with the same or an earlier deadline runs already.
+
+        A row that is `ended` or `cancelled` stands in nobody's way; no deadline is later than any.
+        """
+
+    def update_reaction(self, reaction: Reaction) -> None:
+        """Write what is known now of a reaction that `react` recorded, whatever its deadline."""
+
+    def reactions(self) -> tuple[Reaction, ...]:
+        """Return every reaction that has not ended, for budgets and the sweep."""
 
     def seeds(self) -> tuple[Any, ...]:
         """Return the published seeds (core.seeding.Seed)."""
