@@ -89,7 +89,7 @@ def cost(record: Record) -> str:
         level = y(record.first_fit_per_hour)
         parts.append(
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{level:.1f}" y2="{level:.1f}" class="rival"/>'
-            f'<text x="{WIDTH - RIGHT}" y="{level - 5:.1f}" class="label end">'
+            f'<text x="{WIDTH - RIGHT - 4}" y="{level + 12:.1f}" class="label end bad">'
             f"first-fit would run the same pods at ${record.first_fit_per_hour:,.2f}/h</text>"
         )
     parts.append(_marks(record.marks, x, bottom))
@@ -189,13 +189,11 @@ def _marks(marks: Iterable[Mark], x: Scale, bottom: float) -> str:
 
 def _axis(x: Scale, end: float, top: float, bottom: float) -> str:
     step = next((size for size in (60, 120, 300, 600, 1800, 3600) if end / size <= 12), 7200)
-    parts = []
-    for tick in range(0, int(end) + 1, step):
-        parts.append(
-            f'<line x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{top}" y2="{bottom}" class="tick"/>'
-            f'<text x="{x(tick):.1f}" y="{bottom + 14}" class="label mid">{clock_text(tick)}</text>'
-        )
-    return "".join(parts)
+    return "".join(
+        f'<line x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{top}" y2="{bottom}" class="tick"/>'
+        f'<text x="{x(tick):.1f}" y="{bottom + 14}" class="label mid">{clock_text(tick)}</text>'
+        for tick in range(0, int(end) + 1, step)
+    )
 
 
 def _grid(y: Scale, most: float, unit: str) -> str:
