@@ -234,7 +234,7 @@ class Telemetry(Protocol):
     def log(self, message: str, **fields: Any) -> None:
         """Write one line."""
 
-    def count(self, name: str, value: float = 1, unit: str = "Count", **dimensions: str) -> None:
+    def count(self, name: str, value: float = 1, unit: str = "", **dimensions: str) -> None:
         """Add to a metric of `observability.METRICS`."""
 
 
