@@ -1,0 +1,1 @@
+"""One folder a Lambda function: decorate, parse, call one flow."""

@@ -40,6 +40,7 @@ class Settings(BaseModel):
     join_queue_url: str = ""
     drain_machine_arn: str = ""
     seed_machine_arn: str = ""
+    webhook_secret_name: str = ""
     discovery_tag: str = "karpenter.sh/discovery"
     node_role_arns: Words = ()
     create_node_access_entry: bool = False
