@@ -1,0 +1,151 @@
+"""The cluster as one value: every list that planning asks about, read in pages, projected at once.
+
+An object that does not parse is left out and named in `ClusterState.invalid`; one poison object
+never stops the rest. Kinds of APIs that a cluster need not have (overlays, buffers, gangs, DRA)
+are read where they are served: a 404 or a 403 there means "none". Finished pods are not asked for.
+
+Also the two cheap looks: whether any pod waits at all, and whether somebody else's Karpenter lives
+in the cluster. Refuses to know what a plan does with the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from outrider.adapters.kube.client import Client
+from outrider.apis import duration, manifest
+from outrider.core.clusterstate import ClusterState
+from outrider.errors import ClusterError, Gone, InvalidManifest
+
+ALIVE = timedelta(minutes=1)
+KARPENTER_LEASE = "karpenter-leader-election"
+OURS = "outrider"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One list to read: its apiVersion, its plural, and the kind of its items."""
+
+    api_version: str
+    plural: str
+    kind: str
+    optional: bool = False
+    field_selector: str = ""
+
+    @property
+    def group(self) -> str:
+        """Return the API group, "" for the core one: what RBAC rules name."""
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def path(self) -> str:
+        """Return where the list of all namespaces is."""
+        root = "apis" if "/" in self.api_version else "api"
+        return f"/{root}/{self.api_version}/{self.plural}"
+
+
+RESOURCES: tuple[Resource, ...] = (
+    Resource("v1", "pods", "Pod", field_selector="status.phase!=Succeeded,status.phase!=Failed"),
+    Resource("v1", "nodes", "Node"),
+    Resource("v1", "namespaces", "Namespace"),
+    Resource("v1", "persistentvolumeclaims", "PersistentVolumeClaim"),
+    Resource("v1", "persistentvolumes", "PersistentVolume"),
+    Resource("apps/v1", "daemonsets", "DaemonSet"),
+    Resource("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget"),
+    Resource("scheduling.k8s.io/v1", "priorityclasses", "PriorityClass"),
+    Resource("node.k8s.io/v1", "runtimeclasses", "RuntimeClass"),
+    Resource("storage.k8s.io/v1", "storageclasses", "StorageClass"),
+    Resource("storage.k8s.io/v1", "csinodes", "CSINode"),
+    Resource("storage.k8s.io/v1", "volumeattachments", "VolumeAttachment"),
+    Resource("karpenter.sh/v1", "nodepools", "NodePool"),
+    Resource("karpenter.sh/v1", "nodeclaims", "NodeClaim"),
+    Resource("karpenter.k8s.aws/v1", "ec2nodeclasses", "EC2NodeClass"),
+    Resource("karpenter.sh/v1alpha1", "nodeoverlays", "NodeOverlay", optional=True),
+    Resource("autoscaling.x-k8s.io/v1beta1", "capacitybuffers", "CapacityBuffer", optional=True),
+    Resource("resource.k8s.io/v1", "resourceclaims", "ResourceClaim", optional=True),
+    Resource(
+        "resource.k8s.io/v1", "resourceclaimtemplates", "ResourceClaimTemplate", optional=True
+    ),
+    Resource("resource.k8s.io/v1", "resourceslices", "ResourceSlice", optional=True),
+    Resource("resource.k8s.io/v1", "deviceclasses", "DeviceClass", optional=True),
+    Resource("scheduling.k8s.io/v1alpha1", "workloads", "Workload", optional=True),
+    Resource("scheduling.x-k8s.io/v1alpha1", "podgroups", "PodGroup", optional=True),
+    Resource("jobset.x-k8s.io/v1alpha2", "jobsets", "JobSet", optional=True),
+    Resource("kueue.x-k8s.io/v1beta1", "workloads", "Workload", optional=True),
+)
+
+
+class Reader:
+    """Reads of one cluster over *client*."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._absent: set[str] = set()  # optional lists that this cluster does not serve
+
+    def pending(self) -> bool:
+        """Return whether any pod waits for a node: the cheap look before `state`."""
+        page = self._client.get(
+            "/api/v1/pods", fieldSelector="spec.nodeName=,status.phase=Pending", limit="1"
+        )
+        return bool(page.get("items"))
+
+    def state(self) -> ClusterState:
+        """Return the cluster as it is now; malformed objects are left out and listed in it."""
+        objects: list[object] = []
+        invalid: list[InvalidManifest] = []
+        for resource in RESOURCES:
+            for item in self._items(resource):
+                item.setdefault("apiVersion", resource.api_version)
+                item.setdefault("kind", resource.kind)
+                try:
+                    read = manifest.parse(item)
+                except InvalidManifest as error:
+                    invalid.append(error.of(where="cluster", thing=_thing(item)))
+                    continue
+                if read is not None:
+                    objects.append(read)
+        state = ClusterState.of(objects)
+        return replace(state, invalid=(*state.invalid, *invalid)) if invalid else state
+
+    def karpenter_is_live(self, now: datetime) -> bool:
+        """Return whether another's Karpenter has renewed its Lease within a minute of *now*."""
+        leases = self._client.items(
+            "/apis/coordination.k8s.io/v1/leases",
+            fieldSelector=f"metadata.name={KARPENTER_LEASE}",
+        )
+        return any(_renewed(lease, now) for lease in leases)
+
+    def _items(self, resource: Resource) -> Iterator[dict[str, Any]]:
+        if resource.path in self._absent:
+            return
+        selector = {"fieldSelector": resource.field_selector} if resource.field_selector else {}
+        try:
+            yield from self._client.items(resource.path, **selector)
+        except ClusterError as error:
+            missing = isinstance(error, Gone) or error.status == 403
+            if not (resource.optional and missing):
+                raise
+            self._absent.add(resource.path)
+
+
+def _thing(item: dict[str, Any]) -> str:
+    """Return `Kind namespace/name`, whatever else is wrong with *item*."""
+    metadata = item.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    name = "/".join(str(metadata[part]) for part in ("namespace", "name") if metadata.get(part))
+    return f"{item.get('kind', '')} {name}".strip()
+
+
+def _renewed(lease: dict[str, Any], now: datetime) -> bool:
+    """Return whether another's *lease* is fresh; one without a holder or a time is nobody's."""
+    spec = lease.get("spec") or {}
+    holder, renewed = spec.get("holderIdentity") or "", spec.get("renewTime")
+    if not holder or not renewed or holder.startswith(OURS):
+        return False
+    try:
+        return now - duration.instant(renewed) < ALIVE
+    except InvalidManifest:
+        return False

@@ -1,0 +1,202 @@
+"""The few writes that outrider makes in a cluster, each of them repeatable.
+
+Creating what exists, deleting what is gone and setting what is set already are all fine: a
+function may be killed between any two of them and run again. Lists that others write to as well
+(taints, finalizers) are changed by read, change and a merge patch that carries the
+resourceVersion, so that a concurrent writer's change is never lost. Refuses to decide anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from outrider.adapters.kube.client import MERGE_PATCH, STRATEGIC_PATCH, Client
+from outrider.apis import labels
+from outrider.errors import Conflict, Gone
+
+NODECLAIMS = "/apis/karpenter.sh/v1/nodeclaims"
+PLURALS = {
+    "NodePool": "/apis/karpenter.sh/v1/nodepools",
+    "NodeClaim": NODECLAIMS,
+    "EC2NodeClass": "/apis/karpenter.k8s.aws/v1/ec2nodeclasses",
+}
+NODES = "/api/v1/nodes"
+TRIES = 6
+EVENT_TEXT = 1024  # the API server refuses a longer message
+REMEMBERED = 4096
+
+Json = Mapping[str, Any]
+
+
+class Writer:
+    """Writes to one cluster over *client*, stamped by the clock *now*."""
+
+    def __init__(self, client: Client, now: Callable[[], datetime]) -> None:
+        self._client = client
+        self._now = now
+        self._events: dict[str, int] = {}  # what this sandbox has said, and how often
+
+    def create_nodeclaim(self, manifest: Json) -> None:
+        """Create a NodeClaim; one of that name is left as it is."""
+        try:
+            self._client.send("POST", NODECLAIMS, dict(manifest))
+        except Conflict:
+            return
+
+    def patch_nodeclaim(self, name: str, patch: Json) -> None:
+        """Merge *patch* into a NodeClaim's metadata or spec."""
+        self._merge(f"{NODECLAIMS}/{name}", patch)
+
+    def patch_nodeclaim_status(self, name: str, patch: Json) -> None:
+        """Merge *patch* into a NodeClaim's status."""
+        self._merge(f"{NODECLAIMS}/{name}/status", {"status": dict(patch)})
+
+    def delete_nodeclaim(self, name: str) -> None:
+        """Delete a NodeClaim; its finalizer keeps it until `release_nodeclaim`."""
+        self._delete(f"{NODECLAIMS}/{name}")
+
+    def release_nodeclaim(self, name: str) -> None:
+        """Take our finalizer off a NodeClaim; one that is gone is fine."""
+        self._release(f"{NODECLAIMS}/{name}")
+
+    def patch_node(self, name: str, patch: Json) -> None:
+        """Strategic-merge *patch* into a Node."""
+        self._client.send("PATCH", f"{NODES}/{name}", dict(patch), content_type=STRATEGIC_PATCH)
+
+    def taint(self, name: str, key: str, effect: str, *, present: bool, value: str = "") -> None:
+        """Put a taint on a Node or take it off, keeping all others, against concurrent writers."""
+        wanted = {"key": key, "effect": effect, **({"value": value} if value else {})}
+
+        def change(node: dict[str, Any]) -> dict[str, Any] | None:
+            taints = (node.get("spec") or {}).get("taints") or []
+            others = [
+                taint
+                for taint in taints
+                if (taint.get("key"), taint.get("effect")) != (key, effect)
+            ]
+            after = [*others, wanted] if present else others
+            had = len(others) != len(taints)
+            return None if had == present else {"spec": {"taints": after}}
+
+        self._change(f"{NODES}/{name}", change)
+
+    def delete_node(self, name: str) -> None:
+        """Delete a Node and take our finalizer off it; one that is gone is fine."""
+        self._delete(f"{NODES}/{name}")
+        self._release(f"{NODES}/{name}")
+
+    def delete_pod(self, pod: str, uid: str, grace_seconds: int) -> None:
+        """Delete a pod outright with *grace_seconds* (1 at least)."""
+        namespace, _, name = pod.partition("/")
+        options = {
+            "gracePeriodSeconds": max(grace_seconds, 1),
+            **({"preconditions": {"uid": uid}} if uid else {}),
+        }
+        self._delete(f"/api/v1/namespaces/{namespace}/pods/{name}", options)
+
+    def nominate(self, pod: str, node: str | None) -> None:
+        """Set a pod's status.nominatedNodeName, or clear it; a pod that is gone is fine."""
+        namespace, _, name = pod.partition("/")
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}/status"
+        try:
+            self._merge(path, {"status": {"nominatedNodeName": node}})
+        except Gone:
+            return
+
+    def patch_status(self, kind: str, name: str, patch: Json) -> None:
+        """Merge *patch* into the status of a NodePool or an EC2NodeClass."""
+        self._merge(f"{PLURALS[kind]}/{name}/status", {"status": dict(patch)})
+
+    def event(self, involved: Json, reason: str, message: str, *, warning: bool = False) -> None:
+        """Write a Kubernetes Event about *involved* (apiVersion, kind, name, namespace, uid).
+
+        The same words about the same object are one Event whose count grows.
+        """
+        namespace = str(involved.get("namespace") or "default")
+        said = f"{involved.get('uid')}/{involved.get('kind')}/{reason}/{message}"
+        digest = hashlib.sha256(said.encode()).hexdigest()[:16]
+        name = f"{str(involved.get('name'))[:200]}.{digest}"
+        now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        path = f"/api/v1/namespaces/{namespace}/events"
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": namespace},
+            "involvedObject": dict(involved),
+            "reason": reason,
+            "message": message[:EVENT_TEXT],
+            "type": "Warning" if warning else "Normal",
+            "source": {"component": "outrider"},
+            "reportingComponent": "outrider",
+            "reportingInstance": "outrider",
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        if digest not in self._events:
+            try:
+                self._client.send("POST", path, event)
+            except Conflict:  # said by another sandbox, or by this function before it was replaced
+                self._events[digest] = 1
+            except Gone:  # the namespace is being deleted
+                return
+            else:
+                self._remember(digest)
+                return
+        count = self._remember(digest)
+        try:
+            self._merge(f"{path}/{name}", {"count": count, "lastTimestamp": now})
+        except Gone:  # it outlived its hour
+            self._events.pop(digest, None)
+
+    def _remember(self, digest: str) -> int:
+        """Return how often *digest* was said, this time included."""
+        if len(self._events) > REMEMBERED:
+            self._events.clear()
+        self._events[digest] = count = self._events.get(digest, 0) + 1
+        return count
+
+    def _merge(self, path: str, patch: Json) -> None:
+        self._client.send("PATCH", path, dict(patch), content_type=MERGE_PATCH)
+
+    def _delete(self, path: str, options: Json | None = None) -> None:
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", **options} if options else None
+        try:
+            self._client.send("DELETE", path, body)
+        except (Gone, Conflict):  # a Conflict: the name is another object's by now
+            return
+
+    def _release(self, path: str) -> None:
+        def change(found: dict[str, Any]) -> dict[str, Any] | None:
+            finalizers = found["metadata"].get("finalizers") or []
+            others = [name for name in finalizers if name != labels.TERMINATION_FINALIZER]
+            if len(others) == len(finalizers):
+                return None
+            return {"metadata": {"finalizers": others or None}}
+
+        try:
+            self._change(path, change)
+        except Gone:
+            return
+
+    def _change(self, path: str, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+        """Read, *change* and write back what is at *path* until nobody wrote in between."""
+        for attempt in range(TRIES):
+            found = self._client.get(path)
+            patch = change(found)
+            if patch is None:
+                return
+            metadata = {
+                **(patch.get("metadata") or {}),
+                "resourceVersion": found["metadata"].get("resourceVersion"),
+            }
+            try:
+                self._merge(path, {**patch, "metadata": metadata})
+            except Conflict:
+                if attempt + 1 == TRIES:
+                    raise
+            else:
+                return
