@@ -74,6 +74,13 @@ class Ec2Facts:
     max_efa: int = 0
     pod_eni: int = 0
     trunking: bool = False
+    accelerator: str = ""  # model of a Neuron device or another maker's, as EC2 names it
+    cpu_manufacturer: str = ""
+    clock_mhz: int = 0
+    hypervisor: str = ""
+    network_mbps: int = 0
+    ebs_mbps: int = 0
+    encryption_in_transit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

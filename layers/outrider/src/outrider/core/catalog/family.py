@@ -1,0 +1,59 @@
+"""AMI families: which dialect a node class's image speaks, and what follows from it.
+
+The family is the class's `amiFamily`, else the one its alias names (`al2023@latest`), else Custom: the
+rule of Karpenter (F38, F39). Windows and AL2 are known and refused: a node class that asks for one is
+not ready, and its status says so. Refuses to know AMI ids and user data.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from outrider.apis.nodeclass import EC2NodeClass
+
+
+class Family(StrEnum):
+    """The dialects that are spoken here."""
+
+    AL2023 = "AL2023"
+    BOTTLEROCKET = "Bottlerocket"
+    CUSTOM = "Custom"
+
+
+_ALIASES = {"al2023": Family.AL2023, "bottlerocket": Family.BOTTLEROCKET}
+_KNOWN = {family.value: family for family in Family}
+
+# Where containers, images and logs live unless the class says otherwise: (device, GiB).
+EPHEMERAL_DEVICE = {
+    Family.AL2023: "/dev/xvda",
+    Family.BOTTLEROCKET: "/dev/xvdb",
+    Family.CUSTOM: "",
+}
+DEFAULT_VOLUME_GIB = 20
+BOTTLEROCKET_ROOT_GIB = 4
+
+
+def alias_of(node_class: EC2NodeClass) -> tuple[str, str] | None:
+    """Return (family, version) of the class's AMI alias; None where it selects AMIs otherwise."""
+    for term in node_class.spec.ami_selector_terms:
+        if term.alias:
+            name, _, version = term.alias.partition("@")
+            return name.lower(), version or "latest"
+    return None
+
+
+def family_name(node_class: EC2NodeClass) -> str:
+    """Return the family as the class names it, spoken here or not."""
+    if node_class.spec.ami_family:
+        return node_class.spec.ami_family
+    alias = alias_of(node_class)
+    if alias is None:
+        return Family.CUSTOM.value
+    return _ALIASES[alias[0]].value if alias[0] in _ALIASES else alias[0]
+
+
+def family_of(node_class: EC2NodeClass | None) -> Family | None:
+    """Return the class's family; AL2023 for no class at all, None for one that is not spoken here."""
+    if node_class is None:
+        return Family.AL2023
+    return _KNOWN.get(family_name(node_class))
