@@ -38,6 +38,9 @@ class Cluster(Protocol):
     def state(self) -> ClusterState:
         """Return the cluster as it is now; malformed objects are left out and listed in it."""
 
+    def node_state(self, name: str) -> ClusterState:
+        """Return one Node, its pods and what holds them: the budgets, claims and attachments."""
+
     def karpenter_is_live(self, now: datetime) -> bool:
         """Return whether somebody else's Karpenter has renewed its Lease within a minute of *now*."""
 

@@ -10,7 +10,7 @@ in the cluster. Refuses to know what a plan does with the state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -77,6 +77,16 @@ RESOURCES: tuple[Resource, ...] = (
     Resource("kueue.x-k8s.io/v1beta1", "workloads", "Workload", optional=True),
 )
 
+AROUND_A_NODE: Mapping[str, str] = {
+    "Pod": "spec.nodeName={}",
+    "Node": "metadata.name={}",
+    "PersistentVolumeClaim": "",
+    "PodDisruptionBudget": "",
+    "VolumeAttachment": "",
+    "NodeClaim": "",
+}
+"""What a drain has to see, a few times a minute for each node: the field selector of each list."""
+
 
 class Reader:
     """Reads of one cluster over *client*."""
@@ -94,9 +104,21 @@ class Reader:
 
     def state(self) -> ClusterState:
         """Return the cluster as it is now; malformed objects are left out and listed in it."""
+        return self._read(RESOURCES)
+
+    def node_state(self, name: str) -> ClusterState:
+        """Return one Node, its pods and what holds them: the budgets, claims and attachments."""
+        narrow = [
+            replace(resource, field_selector=selector.format(name))
+            for resource in RESOURCES
+            if (selector := AROUND_A_NODE.get(resource.kind)) is not None
+        ]
+        return self._read(narrow)
+
+    def _read(self, resources: Iterable[Resource]) -> ClusterState:
         objects: list[object] = []
         invalid: list[InvalidManifest] = []
-        for resource in RESOURCES:
+        for resource in resources:
             for item in self._items(resource):
                 item.setdefault("apiVersion", resource.api_version)
                 item.setdefault("kind", resource.kind)
