@@ -1,9 +1,12 @@
-"""Names with a meaning: labels, annotations, taints and finalizers of Kubernetes, Karpenter and ours.
+"""Names with a meaning: labels, annotations, taints and finalizers of Kubernetes, Karpenter and
+ours.
 
 Karpenter's names keep Karpenter's meaning; ours begin with `outrider.dev/`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 # Kubernetes
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"
@@ -51,6 +54,7 @@ HEADROOM = "outrider.dev/headroom"
 SEED = "outrider.dev/seed"
 EXPIRES = "outrider.dev/expires"
 PAUSED = "outrider.dev/paused"
+PODS = "outrider.dev/pods"  # on a NodeClaim: the pods that it was planned for
 
 NORMALISED = {
     "failure-domain.beta.kubernetes.io/zone": ZONE,
@@ -65,3 +69,11 @@ NORMALISED = {
 def normalise(key: str) -> str:
     """Return the stable name of a label *key* that has an older or a driver's own spelling."""
     return NORMALISED.get(key, key)
+
+
+def normalised(labels: Mapping[str, str]) -> Mapping[str, str]:
+    """Return *labels* with today's names added for older ones; a name of today's wins."""
+    old = NORMALISED.keys() & labels.keys()
+    if not old:
+        return labels
+    return {**{NORMALISED[key]: labels[key] for key in sorted(old)}, **labels}
