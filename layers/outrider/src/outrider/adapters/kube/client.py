@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 import urllib3
@@ -43,16 +43,6 @@ class Endpoint:
     ca_pem: str = ""
 
 
-class Credentials(Protocol):
-    """Who we are, for a while."""
-
-    def token(self) -> str:
-        """Return a bearer token that is good for some minutes."""
-
-    def forget(self) -> None:
-        """Make the next token a new one."""
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One HTTP answer."""
@@ -67,7 +57,7 @@ class Client:
     """A connection to one API server; `endpoint` is asked once, on first use."""
 
     endpoint: Callable[[], Endpoint]
-    credentials: Credentials
+    token: Callable[[], str]
     sleep: Callable[[float], None]
 
     def get(self, path: str, **parameters: str) -> Any:
@@ -143,7 +133,7 @@ class Client:
                 self.sleep(wait)
                 wait = min(wait * 3, LONGEST_WAIT_SECONDS)
             try:
-                answer = ask(self.credentials.token())
+                answer = ask(self.token())
             except urllib3.exceptions.HTTPError as error:
                 trouble = Unreachable(f"{asked}: {error}")
                 trouble.__cause__ = error
@@ -151,9 +141,8 @@ class Client:
             if answer.status < 400:
                 return answer
             trouble = errors.of(answer.status, answer.body, asked)
-            if answer.status == 401 and attempt == 0:
-                self.credentials.forget()
-            elif not isinstance(trouble, Unreachable):
+            unknown = answer.status == 401 and attempt == 0  # STS may be a moment behind
+            if not unknown and not isinstance(trouble, Unreachable):
                 raise trouble
             wait = min(max(wait, answer.retry_after or 0.0), LONGEST_WAIT_SECONDS)
         raise trouble
