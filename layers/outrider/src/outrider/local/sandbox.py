@@ -1,0 +1,241 @@
+"""A function's sandbox inside this process: its environment, its standard output, its way out to AWS.
+
+On AWS every function has a process of its own. Here a context variable says which invocation the
+running code belongs to, and `os.environ`, `sys.stdout` and botocore's and urllib3's ways out look at
+it: a function sees its own variables, its output is its log, its calls are counted and may be the
+last one (`Killed`). `install` and `remove` bracket the life of one cloud. Refuses to know what a
+function does.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+import botocore.handlers
+import urllib3.connectionpool
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+
+
+class Killed(BaseException):
+    """The sandbox dies here, as on an out-of-memory kill; no handler can catch it as an Exception."""
+
+
+class TimedOut(BaseException):
+    """The function's time is up."""
+
+
+@dataclass(slots=True)
+class Invocation:
+    """One run of a function."""
+
+    function: str
+    request_id: str
+    environment: Mapping[str, str]
+    check: Callable[[Invocation], None]
+    calls: int = 0
+    output: list[str] = field(default_factory=list)
+    line: str = ""
+
+    def call(self) -> None:
+        """Count a call to AWS or Kubernetes that is about to be made; raise if it must not be."""
+        self.calls += 1
+        self.check(self)
+
+    def write(self, text: str) -> None:
+        """Take standard output, kept line by line."""
+        *lines, self.line = (self.line + text).split("\n")
+        self.output.extend(lines)
+
+
+_current: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
+
+
+def current() -> Invocation | None:
+    """Return the invocation that the running code belongs to."""
+    return _current.get()
+
+
+@contextmanager
+def inside(invocation: Invocation | None) -> Iterator[None]:
+    """Run code as part of *invocation*; None steps out of any."""
+    token = _current.set(invocation)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class Environment(MutableMapping[str, str]):
+    """`os.environ` for whoever asks: an invocation's own variables, else the process's."""
+
+    def __init__(self, process: MutableMapping[str, str]) -> None:
+        self.process = process
+
+    def _view(self) -> MutableMapping[str, str]:
+        invocation = _current.get()
+        return dict(invocation.environment) if invocation else self.process
+
+    def __getitem__(self, key: str) -> str:
+        return self._view()[key]
+
+    def __setitem__(self, key: str, value: str) -> None:
+        invocation = _current.get()
+        if invocation:
+            invocation.environment = {**invocation.environment, key: value}
+        else:
+            self.process[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        invocation = _current.get()
+        if invocation:
+            kept = dict(invocation.environment)
+            del kept[key]
+            invocation.environment = kept
+        else:
+            del self.process[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._view())
+
+    def __len__(self) -> int:
+        return len(self._view())
+
+    def copy(self) -> dict[str, str]:
+        """Return the variables as a plain dictionary."""
+        return dict(self._view())
+
+
+class Output(io.TextIOBase):
+    """`sys.stdout` for whoever writes: an invocation's log, else the process's own."""
+
+    def __init__(self, process: TextIO) -> None:
+        self.process = process
+
+    def write(self, text: str) -> int:
+        """Take *text*."""
+        invocation = _current.get()
+        if invocation:
+            invocation.write(text)
+            return len(text)
+        return self.process.write(text)
+
+    def flush(self) -> None:
+        """Flush the process's output; a log needs none."""
+        if not _current.get() and not self.process.closed:
+            self.process.flush()
+
+    def isatty(self) -> bool:
+        """Return whether the process writes to a terminal."""
+        return not _current.get() and self.process.isatty()
+
+    def fileno(self) -> int:
+        """Return the process's own descriptor."""
+        return self.process.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Return the process's encoding."""
+        return self.process.encoding
+
+
+Serve = Callable[..., AWSResponse | None]
+_installed: list[Callable[[], None]] = []
+_lock = threading.Lock()
+
+
+def install(serve: Serve) -> None:
+    """Put the sandbox in place; *serve* answers what botocore is about to send."""
+    with _lock:
+        if _installed:
+            raise RuntimeError("an embedded cloud runs in this process already")
+        _installed.extend(
+            (_patch_environment(), _patch_output(), _patch_botocore(serve), _patch_urllib3())
+        )
+        _installed.append(_patch_pools())
+
+
+def remove() -> None:
+    """Put everything back as it was."""
+    with _lock:
+        while _installed:
+            _installed.pop()()
+
+
+def _patch_environment() -> Callable[[], None]:
+    original = os.environ
+    os.environ = Environment(original)  # type: ignore[assignment]  # noqa: B003 - os.getenv reads it too
+
+    def undo() -> None:
+        os.environ = original  # noqa: B003 - the process's own again
+
+    return undo
+
+
+def _patch_output() -> Callable[[], None]:
+    original = sys.stdout
+    ours = Output(original)
+    sys.stdout = ours  # type: ignore[assignment]
+
+    def undo() -> None:
+        if sys.stdout is ours:
+            sys.stdout = original
+
+    return undo
+
+
+def _patch_botocore(serve: Serve) -> Callable[[], None]:
+    def before_send(request: AWSPreparedRequest, **event: Any) -> AWSResponse | None:
+        invocation = _current.get()
+        if invocation:
+            invocation.call()
+        with inside(None):
+            return serve(request, **event)
+
+    hook = ("before-send", before_send)
+    botocore.handlers.BUILTIN_HANDLERS.append(hook)
+    return lambda: botocore.handlers.BUILTIN_HANDLERS.remove(hook)
+
+
+def _patch_urllib3() -> Callable[[], None]:
+    pool = urllib3.connectionpool.HTTPConnectionPool
+    original = pool.urlopen
+
+    def urlopen(self: Any, *args: Any, **kwargs: Any) -> Any:
+        invocation = _current.get()
+        if invocation and not kwargs.get("retries_counted"):
+            invocation.call()
+        return original(self, *args, **kwargs)
+
+    pool.urlopen = urlopen  # type: ignore[method-assign]
+
+    def undo() -> None:
+        pool.urlopen = original  # type: ignore[method-assign]
+
+    return undo
+
+
+def _patch_pools() -> Callable[[], None]:
+    original = ThreadPoolExecutor.submit
+
+    def submit(
+        self: ThreadPoolExecutor, call: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        if _current.get() is None:
+            return original(self, call, *args, **kwargs)
+        return original(self, copy_context().run, call, *args, **kwargs)
+
+    ThreadPoolExecutor.submit = submit  # type: ignore[method-assign]
+
+    def undo() -> None:
+        ThreadPoolExecutor.submit = original  # type: ignore[method-assign]
+
+    return undo
