@@ -1,0 +1,60 @@
+"""What every planner needs before it plans: the catalogue as it stands, the policy, the patience.
+
+Refuses to decide anything: it fetches and hands on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from outrider.apis.pod import Pod
+from outrider.core.catalog.instancetype import Catalog
+from outrider.core.clusterstate import ClusterState
+from outrider.core.protection import movable
+from outrider.core.scheduling.plan import Policy
+from outrider.flows.ports import World
+
+DEADLINE_SECONDS = 10.0
+"""How long a plan may be improved where SolverDeadlineSeconds does not say."""
+
+
+def catalog_now(world: World, now: datetime) -> Catalog:
+    """Return the stored catalogue, the pools that are marked unavailable shut."""
+    return world.ledger.catalog().without(world.ledger.unavailable(now))
+
+
+def policy_of(world: World) -> Policy:
+    """Return how to plan, by this stack's settings."""
+    settings = world.settings
+    return Policy(
+        node_cost_per_hour=settings.node_cost_per_hour,
+        spot_flexibility=settings.spot_flexibility,
+    )
+
+
+def patience(world: World) -> Callable[[], bool]:
+    """Return what planning asks to learn whether its time is up."""
+    seconds = world.settings.solver_deadline_seconds or DEADLINE_SECONDS
+    until = world.clock.now() + timedelta(seconds=seconds)
+    return lambda: world.clock.now() >= until
+
+
+def homeless(state: ClusterState, nodes: Iterable[str]) -> tuple[Pod, ...]:
+    """Return the pods of *nodes* as if they had never been bound: what has to go elsewhere."""
+    return tuple(
+        replace(pod, node_name="", nominated_node_name="")
+        for name in nodes
+        for pod in state.pods_on(name)
+        if movable(pod)
+    )
+
+
+def report_invalid(world: World, state: ClusterState) -> None:
+    """Count and name the objects that were left out because they do not parse."""
+    if not state.invalid:
+        return
+    world.telemetry.count("InvalidObjects", len(state.invalid))
+    for error in state.invalid[:10]:
+        world.telemetry.log("object left out", problem=str(error))

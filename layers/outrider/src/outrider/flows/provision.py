@@ -1,0 +1,212 @@
+"""Pods that wait get a place: look, plan, launch, tell. Whatever the event said, the cluster rules.
+
+A hint and the minute tick are the same to this flow: a cheap look first, then, under the planning
+lease, one plan for everything that waits, the pods of leaving nodes included. One poison object
+never stops the rest: it is left out and counted. When the flow gives way to an interruption it
+hints to itself, and whoever finds the lease taken lets its message come again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from outrider.apis.pod import Pod
+from outrider.core.clusterstate import ClusterState
+from outrider.core.records import Lease
+from outrider.core.scheduling.plan import pending, plan
+from outrider.core.scheduling.result import Plan, Rejection
+from outrider.errors import ClusterError
+from outrider.flows import launch, lease, mode
+from outrider.flows.decisions import LISTED, decision_id, publish
+from outrider.flows.planning import catalog_now, patience, policy_of, report_invalid
+from outrider.flows.ports import World
+
+PATIENCE_SECONDS = 25.0
+EVENTS_A_PASS = 100
+
+Answer = dict[str, Any]
+
+
+def provision(event: Mapping[str, Any], world: World) -> Answer:
+    """Plan once for everything that waits; say which messages of *event* must come again."""
+    world.telemetry.count("ReconcileHeartbeat")
+    if not _has_work(world):
+        return _answer(())
+    try:
+        with lease.planning(world, wait_seconds=PATIENCE_SECONDS) as held:
+            if held is None:
+                return _answer(event.get("Records", ()))
+            _reconcile(world, held)
+    finally:
+        world.bus.flush()
+    return _answer(())
+
+
+def _has_work(world: World) -> bool:
+    """Look cheaply: does any pod wait, or is a node on its way out?"""
+    if world.cluster.pending() or world.ledger.flagged(lease.LEAVING, world.clock.now()):
+        return True
+    world.telemetry.count("PendingPods", 0)
+    world.telemetry.count("OldestPendingPodSeconds", 0)
+    return False
+
+
+def _reconcile(world: World, held: Lease) -> None:
+    state = world.cluster.state()
+    now = world.clock.now()
+    report_invalid(world, state)
+    state = _without_stale_nominations(world, state)
+    pods = pending(state, now)
+    _report_waiting(world, pods, now)
+    if not pods:
+        return
+
+    decision = decision_id(world.settings.cluster, "provision", held.token)
+    made = plan(
+        state, pods, catalog_now(world, now), policy_of(world), now, expired=patience(world)
+    )
+
+    standing = mode.acting(world)
+    _record(world, made, decision, standing, now)
+    if standing.launches:
+        _nominate(world, made, state)
+        launched = launch.launch(world, made, state, held, decision)
+        if launched.yielded:
+            world.bus.hint(world.settings.cluster)
+    _tell(world, made, state)
+
+
+def _without_stale_nominations(world: World, state: ClusterState) -> ClusterState:
+    """Clear nominations to nodes that are no more: since 1.34 the scheduler keeps them for ever."""
+    stale = {
+        pod.key
+        for pod in state.pods
+        if pod.nominated_node_name
+        and not pod.node_name
+        and state.node(pod.nominated_node_name) is None
+        and state.nodeclaim(pod.nominated_node_name) is None
+    }
+    if not stale or world.settings.mode == "observe":
+        return state
+    for key in sorted(stale):
+        world.cluster.nominate(key, None)
+    return state.with_pods(
+        replace(pod, nominated_node_name="") if pod.key in stale else pod for pod in state.pods
+    )
+
+
+def _report_waiting(world: World, pods: tuple[Pod, ...], now: datetime) -> None:
+    waiting = [pod for pod in pods if not pod.node_name]
+    ages = [(now - pod.created).total_seconds() for pod in waiting if pod.created]
+    world.telemetry.count("PendingPods", len(waiting))
+    world.telemetry.count("OldestPendingPodSeconds", max(ages, default=0.0))
+
+
+def _record(
+    world: World, made: Plan, decision: str, standing: mode.Standing, now: datetime
+) -> None:
+    """Say what was planned: metrics, one line, one message."""
+    world.telemetry.count("PlanSeconds", (world.clock.now() - now).total_seconds())
+    world.telemetry.count("UnschedulablePods", len(made.rejections))
+    bound = made.lower_bound_per_hour
+    if bound:
+        world.telemetry.count("PlanGap", 100.0 * (made.price_per_hour - bound) / bound)
+    world.telemetry.log(
+        "plan",
+        decision=decision,
+        placed=made.placed,
+        launches=len(made.launches),
+        rejected=len(made.rejections),
+        price_per_hour=made.price_per_hour,
+        acting=standing.launches,
+        why=standing.reason,
+    )
+    publish(
+        world,
+        "PlanMade",
+        decision,
+        pods=made.placed + len(made.rejections),
+        placed=made.placed,
+        launches=[
+            {
+                "name": wanted.name,
+                "nodePool": wanted.node_pool,
+                "pods": list(wanted.pods[:LISTED]),
+                "instanceTypes": list(wanted.instance_types[:10]),
+                "pricePerHour": wanted.price_per_hour,
+            }
+            for wanted in made.launches[:LISTED]
+        ],
+        unschedulable=[rejection.pod for rejection in made.rejections[:LISTED]],
+        pricePerHour=made.price_per_hour,
+        lowerBoundPerHour=made.lower_bound_per_hour,
+        strategy=made.strategy,
+        stage=made.stage,
+        acting=standing.launches,
+    )
+
+
+def _nominate(world: World, made: Plan, state: ClusterState) -> None:
+    """Hold the places on nodes that are still joining for the pods that they are meant for.
+
+    A node that is up needs no word from us: the scheduler sees the room.
+    """
+    for placement in made.placements:
+        node, pod = state.node(placement.node), state.pod(placement.pod)
+        if node is None or node.initialized or pod is None or pod.node_name:
+            continue
+        if pod.nominated_node_name != node.name:
+            world.cluster.nominate(pod.key, node.name)
+
+
+def _tell(world: World, made: Plan, state: ClusterState) -> None:
+    """Write Events on the pods that got a place on a node, and on those that got none."""
+    for placement in made.placements[:EVENTS_A_PASS]:
+        message = f"Pod should schedule on: node/{placement.node}"
+        _event(world, state, placement.pod, "Nominated", message)
+    for rejection in made.rejections[:EVENTS_A_PASS]:
+        message = _why_not(rejection)
+        _event(world, state, rejection.pod, "FailedScheduling", message, warning=True)
+
+
+def _event(
+    world: World,
+    state: ClusterState,
+    key: str,
+    reason: str,
+    message: str,
+    *,
+    warning: bool = False,
+) -> None:
+    """Write an Event on one pod; one that cannot be written stops nothing."""
+    pod = state.pod(key)
+    if pod is None:
+        return
+    involved = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "namespace": pod.namespace,
+        "name": pod.name,
+        "uid": pod.uid,
+    }
+    try:
+        world.cluster.event(involved, reason, message, warning=warning)
+    except ClusterError as error:
+        world.telemetry.log("event not written", pod=key, problem=str(error))
+
+
+def _why_not(rejection: Rejection) -> str:
+    """Return why a pod has no place, one NodePool after the other."""
+    parts = [
+        f"NodePool {reason.node_pool}: {reason.message}" if reason.node_pool else reason.message
+        for reason in rejection.reasons
+    ]
+    return "No place for the pod. " + "; ".join(parts)
+
+
+def _answer(again: Iterable[Mapping[str, Any]]) -> Answer:
+    failures = [{"itemIdentifier": record["messageId"]} for record in again]
+    return {"batchItemFailures": failures}
