@@ -1,7 +1,7 @@
 """Make core/catalog/data/catalog.json.z: EC2's facts about the types of us-east-1.
 
-The facts are those of DescribeInstanceTypes and DescribeInstanceTypeOfferings as moto carries them; a
-type enters when it can be a node, is sold in the region and has a price in the price book.
+The facts are those of DescribeInstanceTypes and DescribeInstanceTypeOfferings as moto carries them;
+a type enters when it can be a node, is sold in the region and has a price in the price book.
 
     python tools/bundled_catalog.py
 """

@@ -1,7 +1,8 @@
 """Make core/catalog/data/price_book.json from a price list: `{instance type: USD per hour}`.
 
-A family gets the rate that most of its sizes share; whoever is more than half a per cent off it, and
-every type of an accelerated family, is an exception. Facts only: no list is kept in this repository.
+A family gets the rate that most of its sizes share; whoever is more than half a per cent off it,
+and every type of an accelerated family, is an exception. Facts only: no list is kept in this
+repository.
 
     python tools/price_book.py LIST.json
 """
@@ -18,7 +19,9 @@ from outrider.core.catalog.price_book import size_units
 
 TOLERANCE = 0.005
 ACCELERATED = re.compile(r"(dl|f|g|gr|inf|p|trn|vt)\d")
-TARGET = Path(__file__).parents[1] / "layers/outrider/src/outrider/core/catalog/data/price_book.json"
+TARGET = (
+    Path(__file__).parents[1] / "layers/outrider/src/outrider/core/catalog/data/price_book.json"
+)
 
 
 def book(prices: dict[str, float]) -> dict[str, dict[str, float]]:

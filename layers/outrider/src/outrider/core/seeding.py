@@ -1,12 +1,13 @@
 """Which images deserve a seed, and which seed serves a launch best.
 
-A seed is an EBS snapshot that holds unpacked images for one architecture, AMI family and snapshotter: a
-store that overlayfs wrote is invisible to another snapshotter, so all three are part of its key. Only
-images that pods of a NodePool run, that are large enough for a pull to hurt, and that the node class
-allows are seeded; private images (pulled with a secret) only where the class says `private`, because any
-pod on a seeded node can read them.
+A seed is an EBS snapshot that holds unpacked images for one architecture, AMI family and
+snapshotter: a store that overlayfs wrote is invisible to another snapshotter, so all three are part
+of its key. Only images that pods of a NodePool run, that are large enough for a pull to hurt, and
+that the node class allows are seeded; private images (pulled with a secret) only where the class
+says `private`, because any pod on a seeded node can read them.
 
-Refuses to know how a seed is built (`flows.seed`) and how it becomes a volume (`core.launch.blockdevices`).
+Refuses to know how a seed is built (`flows.seed`) and how it becomes a volume
+(`core.launch.blockdevices`).
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ class Refusal:
 
 
 def mode(annotation: str | None) -> tuple[Mode, tuple[str, ...]]:
-    """Return what the annotation `outrider.dev/seed` of a node class asks, and the images it lists."""
+    """Return what the *annotation* `outrider.dev/seed` asks, and the images it lists."""
     text = (annotation or Mode.AUTO).strip()
     if text in {Mode.AUTO, Mode.OFF, Mode.PRIVATE}:
         return Mode(text), ()
@@ -162,7 +163,9 @@ def decide(
         fitting = [arch for arch in usage.architectures if arch in image.architectures]
         if not fitting:
             refusals.append(
-                Refusal(usage.reference, usage.node_class, "no manifest for its nodes' architecture")
+                Refusal(
+                    usage.reference, usage.node_class, "no manifest for its nodes' architecture"
+                )
             )
         for arch in fitting:
             group = sets.setdefault((arch, usage.family.value), {})
@@ -176,7 +179,7 @@ def decide(
 def best_seed(
     images: Iterable[str], arch: str, family: str, seeds: Iterable[Seed], node_class: str = ""
 ) -> Seed | None:
-    """Return the ready seed that holds most bytes of *images* for such a node; None if none helps."""
+    """Return the ready seed that holds most bytes of *images* for such a node, if any does."""
     wanted = frozenset(images)
     best: tuple[int, float, str] | None = None
     chosen: Seed | None = None
@@ -199,7 +202,7 @@ def best_seed(
 
 
 def superseded(seeds: Iterable[Seed], newest: Seed) -> tuple[Seed, ...]:
-    """Return the ready seeds that *newest* replaces: same nodes, one of its repositories in them."""
+    """Return the ready seeds that *newest* replaces: same nodes, no repository of their own."""
     repositories = {repository(name) for name in newest.images}
     return tuple(
         seed
@@ -224,7 +227,9 @@ def volume_gib(images: Iterable[Image]) -> int:
     return max(MINIMUM_VOLUME_GIB, -(-needed // 10) * 10)
 
 
-_REFERENCE = re.compile(r"^(?P<repository>[^@]+?)(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>sha256:[0-9a-f]+))?$")
+_REFERENCE = re.compile(
+    r"^(?P<repository>[^@]+?)(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>sha256:[0-9a-f]+))?$"
+)
 
 
 def repository(reference: str) -> str:
@@ -234,7 +239,7 @@ def repository(reference: str) -> str:
 
 
 def same_image(reference: str, named: str) -> bool:
-    """Return whether *reference* is the image *named*: `repository[:tag|@digest]`, host optional."""
+    """Return whether *reference* is the image *named* `repository[:tag|@digest]`."""
     own, other = repository(reference), repository(named)
     if own != other and not own.endswith("/" + other):
         return False
@@ -257,9 +262,7 @@ def _build(arch: str, family: str, group: Mapping[str, tuple[Image, Usage]]) -> 
     images: dict[str, Image] = {}
     for image, usage in group.values():
         images[image.reference] = image
-        saved[image.reference] = (
-            saved.get(image.reference, 0) + image.compressed_bytes * usage.pods
-        )
+        saved[image.reference] = saved.get(image.reference, 0) + image.compressed_bytes * usage.pods
     ranked = sorted(images, key=lambda name: (-saved[name], name))[:IMAGES_A_SEED]
     chosen: list[Image] = []
     for name in ranked:

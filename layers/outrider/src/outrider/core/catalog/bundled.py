@@ -1,11 +1,12 @@
 """The catalogue that ships with the package, for planning without an account.
 
-Some 1,300 types of us-east-1 with the facts that EC2 states about them, on-demand prices by the price
-book and Spot prices by its rule. The facts lie in compressed columns, made by tools/bundled_catalog.py
-from DescribeInstanceTypes as moto carries it; loading takes a few tens of milliseconds and happens once
-a process. Labels are computed, not stored (`core.catalog.describe`).
+Some 1,300 types of us-east-1 with the facts that EC2 states about them, on-demand prices by the
+price book and Spot prices by its rule. The facts lie in compressed columns, made by
+tools/bundled_catalog.py from DescribeInstanceTypes as moto carries it; loading takes a few tens of
+milliseconds and happens once a process. Labels are computed, not stored (`core.catalog.describe`).
 
-Refuses to know the market: live prices, AMIs and zones come with the catalogue function's catalogue.
+Refuses to know the market: live prices, AMIs and zones come with the catalogue function's
+catalogue.
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ import orjson
 
 from outrider.apis import labels
 from outrider.core.catalog import price_book
-from outrider.core.catalog.describe import card, type_labels
+from outrider.core.catalog.describe import card, type_requirements
 from outrider.core.catalog.instancetype import Catalog, Ec2Facts, Gpu, InstanceType, Offering
-from outrider.core.requirements import Requirements
 
 FILE = "data/catalog.json.z"
 VERSION = "bundled"
@@ -108,7 +108,7 @@ def _kind(name: str, ec2: Ec2Facts, ways: tuple[tuple[str, str, str], ...]) -> I
     }
     return InstanceType(
         name=name,
-        requirements=Requirements.from_labels(type_labels(name, ec2)),
+        requirements=type_requirements(name, ec2),
         capacity={},
         overhead={},
         offerings=tuple(

@@ -1,12 +1,13 @@
 """What a node of a type holds, derived from EC2's facts, the node class and the cluster.
 
-Memory is what EC2 states less 7.5 % for the hypervisor (and 64 MiB on arm64), until a node of that type
-has shown better; storage is the class's volume, or its local NVMe as RAID0; pods follow the interfaces
-and the CNI (`core.catalog.maxpods`); devices follow `core.catalog.gpus`. Karpenter's numbers (F96 to
-F106), with prefix delegation and sliced GPUs counted as they are.
+Memory is what EC2 states less 7.5 % for the hypervisor (and 64 MiB on arm64), until a node of that
+type has shown better; storage is the class's volume, or its local NVMe as RAID0; pods follow the
+interfaces and the CNI (`core.catalog.maxpods`); devices follow `core.catalog.gpus`. Karpenter's
+numbers (F96 to F106), with prefix delegation and sliced GPUs counted as they are.
 
-kube-reserved memory grows with pods: the AL2023 kubelet reserves for the interfaces' classic density
-whatever maxPods says (F98), Bottlerocket for the pods it is told; prefix delegation raises both.
+kube-reserved memory grows with pods: the AL2023 kubelet reserves for the interfaces' classic
+density whatever maxPods says (F98), Bottlerocket for the pods it is told; prefix delegation raises
+both.
 
 An explicit capacity in the catalogue wins: it is for catalogues written by hand.
 """
@@ -115,8 +116,8 @@ def _read(node_class: EC2NodeClass | None) -> _Class:
 
 def _pods(ec2: Ec2Facts, settings: _Class, facts: ClusterFacts) -> int:
     stated = settings.kubelet.get("maxPods")
-    if stated is not None:
-        pods = int(stated)
+    if isinstance(stated, int):
+        pods = stated
     elif facts.prefix_delegation:
         pods = maxpods.prefix_limited(ec2, facts.reserved_enis, settings.efa_only_on_default_card)
     else:

@@ -3,8 +3,8 @@
 An entry names a type, its labels as requirements, either `capacity` (and `overhead`) or `ec2`, from
 which both are derived per node class, and its offerings. What is implied need not be written: the
 type's own label, amd64 and linux, 110 pods. An entry that is wrong is refused with its name and the
-field, nothing is guessed. A price of 0 or none at all means that the offering cannot be bought, except
-for a reservation, which is paid for.
+field, nothing is guessed. A price of 0 or none at all means that the offering cannot be bought,
+except for a reservation, which is paid for.
 
 Refuses to know where the bytes lie.
 """
@@ -159,9 +159,7 @@ def _requirements(name: str, entry: Json, ec2: Ec2Facts | None) -> Requirements:
 
 
 def _overhead(overhead: Json) -> dict[str, int]:
-    return total(
-        quantity.resources(overhead.get(name), f"overhead.{name}") for name in _OVERHEADS
-    )
+    return total(quantity.resources(overhead.get(name), f"overhead.{name}") for name in _OVERHEADS)
 
 
 def _offering(offering: Json, path: str) -> Offering:

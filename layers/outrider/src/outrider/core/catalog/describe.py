@@ -1,4 +1,5 @@
-"""EC2's own words about an instance type, read once: facts for the model and labels for the planner.
+"""EC2's own words about an instance type, read once: facts for the model and labels for the
+planner.
 
 Input is one record of DescribeInstanceTypes as the API gives it; output `Ec2Facts` and the labels
 that Karpenter puts on its nodes (F107), with their spelling: sizes in MiB, Mbps and GB, names in
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from outrider.apis import labels
 from outrider.core.catalog import gpus
 from outrider.core.catalog.instancetype import Ec2Facts, Gpu, NetworkCard
+from outrider.core.requirements import Requirement, Requirements
 
 Json = Mapping[str, Any]
 
@@ -106,6 +109,16 @@ def type_labels(name: str, ec2: Ec2Facts) -> dict[str, str]:
     return result
 
 
+def type_requirements(name: str, ec2: Ec2Facts) -> Requirements:
+    """Return the labels of the type *name* as requirements; equal ones are one object."""
+    return Requirements({key: _label(key, value) for key, value in type_labels(name, ec2).items()})
+
+
+@lru_cache(maxsize=65536)
+def _label(key: str, value: str) -> Requirement:
+    return Requirement.of(key, "In", (value,))
+
+
 def zones(offerings: Iterable[Json]) -> dict[str, set[str]]:
     """Return type -> zones of DescribeInstanceTypeOfferings' *offerings*."""
     result: dict[str, set[str]] = {}
@@ -139,7 +152,8 @@ def _cards(network: Json) -> tuple[NetworkCard, ...]:
     return tuple(
         card(
             int(entry["MaximumNetworkInterfaces"]),
-            efa=supported and bool({"efa", "efa-only"} & set(entry.get("InterfaceTypes", ("efa",)))),
+            efa=supported
+            and bool({"efa", "efa-only"} & set(entry.get("InterfaceTypes", ("efa",)))),
         )
         for entry in entries
     )
@@ -148,7 +162,8 @@ def _cards(network: Json) -> tuple[NetworkCard, ...]:
 def _network_mbps(network: Json) -> int:
     return round(
         sum(
-            float(entry.get("BaselineBandwidthInGbps", 0)) for entry in network.get("NetworkCards", ())
+            float(entry.get("BaselineBandwidthInGbps", 0))
+            for entry in network.get("NetworkCards", ())
         )
         * 1000
     )

@@ -1,4 +1,5 @@
-"""What the cluster itself says about its nodes: how its CNI hands out addresses, what nodes really have.
+"""What the cluster itself says about its nodes: how its CNI hands out addresses, what nodes really
+have.
 
 Prefix delegation is a setting of the aws-node DaemonSet (`ENABLE_PREFIX_DELEGATION`), custom
 networking another (`AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG`, which takes the first interface away from

@@ -1,8 +1,8 @@
 """AMI families: which dialect a node class's image speaks, and what follows from it.
 
-The family is the class's `amiFamily`, else the one its alias names (`al2023@latest`), else Custom: the
-rule of Karpenter (F38, F39). Windows and AL2 are known and refused: a node class that asks for one is
-not ready, and its status says so. Refuses to know AMI ids and user data.
+The family is the class's `amiFamily`, else the one its alias names (`al2023@latest`), else Custom:
+the rule of Karpenter (F38, F39). Windows and AL2 are known and refused: a node class that asks for
+one is not ready, and its status says so. Refuses to know AMI ids and user data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ class Family(StrEnum):
     CUSTOM = "Custom"
 
 
-_ALIASES = {"al2023": Family.AL2023, "bottlerocket": Family.BOTTLEROCKET}
 _KNOWN = {family.value: family for family in Family}
 
 # Where containers, images and logs live unless the class says otherwise: (device, GiB).
@@ -42,18 +41,8 @@ def alias_of(node_class: EC2NodeClass) -> tuple[str, str] | None:
     return None
 
 
-def family_name(node_class: EC2NodeClass) -> str:
-    """Return the family as the class names it, spoken here or not."""
-    if node_class.spec.ami_family:
-        return node_class.spec.ami_family
-    alias = alias_of(node_class)
-    if alias is None:
-        return Family.CUSTOM.value
-    return _ALIASES[alias[0]].value if alias[0] in _ALIASES else alias[0]
-
-
 def family_of(node_class: EC2NodeClass | None) -> Family | None:
-    """Return the class's family; AL2023 for no class at all, None for one that is not spoken here."""
+    """Return the class's family; AL2023 for no class, None for one that is not spoken here."""
     if node_class is None:
         return Family.AL2023
-    return _KNOWN.get(family_name(node_class))
+    return _KNOWN.get(node_class.spec.family)

@@ -30,7 +30,7 @@ def advertised(gpu: Gpu) -> int:
 
 
 def devices(ec2: Ec2Facts, efa_interfaces: int | None = None) -> dict[str, int]:
-    """Return the extended resources of a type; *efa_interfaces* overrides what EC2 allows at most."""
+    """Return the extended resources of a type; *efa_interfaces* overrides what EC2 allows."""
     amounts: dict[str, int] = {}
     for gpu in ec2.gpus:
         name = _BY_MANUFACTURER.get(gpu.manufacturer.lower())
@@ -45,5 +45,5 @@ def devices(ec2: Ec2Facts, efa_interfaces: int | None = None) -> dict[str, int]:
 
 
 def fraction(ec2: Ec2Facts) -> float:
-    """Return the smallest share of a whole GPU that a device of this type is; 1 where none is cut."""
+    """Return the smallest share of a whole GPU that a device here is; 1 where none is cut."""
     return min((gpu.partition_size for gpu in ec2.gpus if gpu.partition_size > 0), default=1.0)

@@ -1,9 +1,9 @@
 """What EC2 sells: instance types and their offerings, as the planner sees them.
 
-An `InstanceType` is one line of the catalogue; an `Offering` is one way to buy it: a zone, a capacity
-type, a price. Amounts are `Resources`: cpu in milli-CPU, everything else in whole units (bytes, GPUs,
-pods), rounded as kube-scheduler rounds them. Prices are USD per hour. Refuses to know where the
-figures come from.
+An `InstanceType` is one line of the catalogue; an `Offering` is one way to buy it: a zone, a
+capacity type, a price. Amounts are `Resources`: cpu in milli-CPU, everything else in whole units
+(bytes, GPUs, pods), rounded as kube-scheduler rounds them. Prices are USD per hour. Refuses to know
+where the figures come from.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class NetworkCard:
 
 @dataclass(frozen=True, slots=True)
 class Ec2Facts:
-    """What DescribeInstanceTypes says; capacity and overhead are derived from it per EC2NodeClass."""
+    """What DescribeInstanceTypes says; capacity and overhead are derived from it per class."""
 
     vcpu: int
     memory_mib: int
@@ -127,7 +127,8 @@ class Catalog:
     as_of: datetime | None = None
 
     def without(self, unavailable: Mapping[tuple[str, str, str], datetime]) -> Catalog:
-        """Return the catalogue in which the *unavailable* (type, zone, capacity type) pools are shut.
+        """Return the catalogue in which the *unavailable* (type, zone, capacity type) pools are
+        shut.
 
         A part may be "*": a whole zone, capacity type or instance type.
         """
@@ -148,7 +149,9 @@ class Catalog:
                 replace(
                     kind,
                     offerings=tuple(
-                        replace(offering, available=False) if shut(kind.name, offering) else offering
+                        replace(offering, available=False)
+                        if shut(kind.name, offering)
+                        else offering
                         for offering in kind.offerings
                     ),
                 )
@@ -159,4 +162,3 @@ class Catalog:
     def get(self, name: str) -> InstanceType | None:
         """Return the type called *name*."""
         return next((kind for kind in self.instance_types if kind.name == name), None)
-

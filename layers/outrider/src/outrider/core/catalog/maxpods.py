@@ -1,10 +1,11 @@
 """How many pods a node of a type takes, by its network interfaces.
 
-The Amazon VPC CNI gives every pod an address of the default network card's interfaces: each interface
-keeps one address for itself, and two pods of the host network come on top (Karpenter's ENI-limited
-density, F100). With prefix delegation each of those addresses becomes a /28, sixteen pods; EKS then
-caps the number at 110 below 30 vCPUs and at 250 above, as its own max-pods calculator does. Karpenter
-does not know about prefix delegation (aws/karpenter-provider-aws#8210); here it is an input.
+The Amazon VPC CNI gives every pod an address of the default network card's interfaces: each
+interface keeps one address for itself, and two pods of the host network come on top (Karpenter's
+ENI-limited density, F100). With prefix delegation each of those addresses becomes a /28, sixteen
+pods; EKS then caps the number at 110 below 30 vCPUs and at 250 above, as its own max-pods
+calculator does. Karpenter does not know about prefix delegation (aws/karpenter-provider-aws#8210);
+here it is an input.
 
 Refuses to know how the cluster was found to delegate prefixes (`core.catalog.facts`).
 """
@@ -44,7 +45,7 @@ def prefix_limited(ec2: Ec2Facts, reserved_enis: int = 0, efa_only_on_default_ca
 
 
 def prefixes_needed(pods: int) -> int:
-    """Return how many free /28 blocks a node with *pods* pods asks of its subnet: one stays warm."""
+    """Return how many free /28 blocks a node with *pods* pods needs: one stays warm."""
     return -(-pods // PREFIX_ADDRESSES) + 1
 
 

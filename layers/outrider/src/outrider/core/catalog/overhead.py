@@ -1,9 +1,9 @@
 """What a node keeps for itself: kube-reserved, system-reserved and the eviction thresholds.
 
-The figures are Karpenter's (F97 to F99): memory 11 MiB a pod and 255 MiB, cpu in falling bands, 1 GiB
-of ephemeral storage, eviction at 100 MiB of memory and a tenth of ephemeral storage. A node class's
-kubelet settings replace them resource by resource; `evictionSoft` is never counted; a threshold of
-100 % switches eviction off, as the kubelet reads it.
+The figures are Karpenter's (F97 to F99): memory 11 MiB a pod and 255 MiB, cpu in falling bands, 1
+GiB of ephemeral storage, eviction at 100 MiB of memory and a tenth of ephemeral storage. A node
+class's kubelet settings replace them resource by resource; `evictionSoft` is never counted; a
+threshold of 100 % switches eviction off, as the kubelet reads it.
 
 Refuses to know instance types: cpu, memory, storage and pods come in as numbers.
 """

@@ -6,7 +6,8 @@ the answer of last resort: the Pricing API lives in few regions, may be out of r
 a plan made offline needs prices too. Prices are USD per hour, Linux, shared tenancy, us-east-1; the
 order of prices, which is all that a choice needs, hardly differs elsewhere.
 
-The book is made by tools/price_book.py. Refuses to know Spot prices (`spot_estimate` states a rule).
+The book is made by tools/price_book.py. Refuses to know Spot prices (`spot_estimate` states a
+rule).
 """
 
 from __future__ import annotations

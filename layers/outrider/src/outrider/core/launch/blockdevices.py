@@ -1,12 +1,13 @@
 """The volumes of a node: the node class's, or the family's defaults, and a seed where one serves.
 
-Defaults are Karpenter's (F45): AL2023 boots from an encrypted 20 GiB gp3 `/dev/xvda`; Bottlerocket has
-4 GiB for the system and 20 GiB for data on `/dev/xvdb`. A seed becomes the data volume's snapshot on
-Bottlerocket and a volume of its own for containerd on AL2023, at least as large as the seed. A class
-whose data volume has a snapshot already keeps it: the user's choice is not overridden.
+Defaults are Karpenter's (F45): AL2023 boots from an encrypted 20 GiB gp3 `/dev/xvda`; Bottlerocket
+has 4 GiB for the system and 20 GiB for data on `/dev/xvdb`. A seed becomes the data volume's
+snapshot on Bottlerocket and a volume of its own for containerd on AL2023, at least as large as the
+seed. A class whose data volume has a snapshot already keeps it: the user's choice is not
+overridden.
 
-The initialisation rate is set for a seed (300 MiB/s, the most EBS allows): a volume that hydrates lazily
-starts a 15 GB image in ten minutes. Refuses to know which seed is best (`core.seeding`).
+The initialisation rate is set for a seed (300 MiB/s, the most EBS allows): a volume that hydrates
+lazily starts a 15 GB image in ten minutes. Refuses to know which seed is best (`core.seeding`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from outrider.apis import quantity
-from outrider.apis.nodeclass import EC2NodeClass
-from outrider.core.catalog.family import BOTTLEROCKET_ROOT_GIB, DEFAULT_VOLUME_GIB, Family
+from outrider.apis.nodeclass import BlockDeviceMapping, EC2NodeClass
+from outrider.core.catalog.family import (
+    BOTTLEROCKET_ROOT_GIB,
+    DEFAULT_VOLUME_GIB,
+    EPHEMERAL_DEVICE,
+    Family,
+)
 from outrider.core.seeding import Seed
 
 GIB = 1024**3
@@ -30,7 +36,7 @@ Device = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Volumes:
-    """The block device mappings of a launch template, and the device that carries the seed, if any."""
+    """The block device mappings of a template, and the device that carries the seed, if any."""
 
     mappings: tuple[Device, ...]
     seed_device: str = ""
@@ -38,7 +44,8 @@ class Volumes:
 
 def volumes(node_class: EC2NodeClass, family: Family, seed: Seed | None) -> Volumes:
     """Return the volumes of a node of *node_class*, *seed* on one of them where it can be."""
-    mappings = [_mapping(entry) for entry in node_class.spec.block_device_mappings or ()]
+    root = EPHEMERAL_DEVICE[family] or "/dev/xvda"
+    mappings = [_mapping(entry, root) for entry in node_class.spec.block_device_mappings]
     if not mappings:
         mappings = _defaults(family)
     if seed is None:
@@ -78,8 +85,8 @@ def _volume(device: str, size_gib: int) -> Device:
     }
 
 
-def _mapping(entry: Any) -> Device:
-    result: Device = {"DeviceName": entry.device_name}
+def _mapping(entry: BlockDeviceMapping, unnamed: str) -> Device:
+    result: Device = {"DeviceName": entry.device_name or unnamed}
     if entry.ebs is None:
         return result
     ebs = {

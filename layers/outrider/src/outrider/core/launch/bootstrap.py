@@ -1,8 +1,8 @@
 """What a node has to be told to join: one value, whatever the dialect of its user data.
 
-Refuses to know any dialect; `core.launch.userdata` speaks them. Karpenter's rule holds: nodes register
-with the taint `karpenter.sh/unregistered:NoExecute`, so that nothing runs before the NodeClaim's
-labels and taints are on the Node.
+Refuses to know any dialect; `core.launch.userdata` speaks them. Karpenter's rule holds: nodes
+register with the taint `karpenter.sh/unregistered:NoExecute`, so that nothing runs before the
+NodeClaim's labels and taints are on the Node.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from outrider.apis import labels
-from outrider.core.taints import Taint
+from outrider.apis.placement import Taint
 
 UNREGISTERED = Taint(key=labels.UNREGISTERED_TAINT, value="", effect="NoExecute")
 

@@ -1,9 +1,10 @@
 """What an error of CreateFleet says of the market: which pools to leave alone for a while.
 
-A code is classed by the adapter (offering, subnet, account, request, permission); what follows from the
-class is decided here. A quota that is used up shuts every type of its family, not one offering at a
-time as Karpenter does (it then burns one override a call); a subnet without addresses shuts its zone only
-when all the class's subnets there are out. Refuses to know for how long: the ledger's back-off does.
+A code is classed by the adapter (offering, subnet, account, request, permission); what follows from
+the class is decided here. A quota that is used up shuts every type of its family, not one offering
+at a time as Karpenter does (it then burns one override a call); a subnet without addresses shuts
+its zone only when all the class's subnets there are out. Refuses to know for how long: the ledger's
+back-off does.
 """
 
 from __future__ import annotations

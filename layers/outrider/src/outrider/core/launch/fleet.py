@@ -1,11 +1,12 @@
 """CreateFleet requests for the launches of one plan: as few calls and templates as the API allows.
 
-Launches that are equal but for their pods become one `instant` request for N instances; a gang's become
-one request that launches all or nothing (MinTargetCapacity in a single zone). Reserved capacity comes
-before Spot, Spot before on-demand, one capacity type a call, because an instant fleet never falls back by
-itself: what it does not give is marked and planned again (`flows.launch`). Overrides are types x zones
-with one subnet a zone, at most 60 types and 300 overrides, cheapest first. The image goes into the
-override and user data beside the template's name, so types that differ only in these share a template.
+Launches that are equal but for their pods become one `instant` request for N instances; a gang's
+become one request that launches all or nothing (MinTargetCapacity in a single zone). Reserved
+capacity comes before Spot, Spot before on-demand, one capacity type a call, because an instant
+fleet never falls back by itself: what it does not give is marked and planned again
+(`flows.launch`). Overrides are types x zones with one subnet a zone, at most 60 types and 300
+overrides, cheapest first. The image goes into the override and user data beside the template's
+name, so types that differ only in these share a template.
 
 The client token is a hash of decision, attempt and content: a replay returns what the first call
 launched. Requests are values; the adapter sends `FleetRequest.to_json()` as it is.
@@ -350,9 +351,7 @@ class _Builder:
                 "ImageId": image,
             }
             grouped.setdefault((built.name, user_data), []).append(override)
-            pools.append(
-                Pool(choice.instance_type, choice.zone, subnet.id, choice.price_per_hour)
-            )
+            pools.append(Pool(choice.instance_type, choice.zone, subnet.id, choice.price_per_hour))
         uses = tuple(
             TemplateUse(templates[name], user_data, tuple(overrides))
             for (name, user_data), overrides in grouped.items()
@@ -400,9 +399,7 @@ class _Builder:
     def _template(self, choice: Choice) -> tuple[TemplateRequest, str]:
         kind = self._around.types.get(choice.instance_type)
         ec2 = kind.ec2 if kind else None
-        volumes = blockdevices.volumes(
-            self._class, self._family, self._seed(choice.instance_type)
-        )
+        volumes = blockdevices.volumes(self._class, self._family, self._seed(choice.instance_type))
         reserved = choice.capacity_type == labels.RESERVED and choice.reservation_id
         reservation = (
             Reservation(
@@ -447,8 +444,8 @@ class _Builder:
 def node_labels(launch: Launch, capacity_type: str) -> dict[str, str]:
     """Return the labels that the kubelet registers with: the launch's, and whose the node is.
 
-    NodeRestriction lets a kubelet set few labels of the kubernetes.io domains and it refuses to start
-    with others; those are put on by `flows.lifecycle` when the node has registered.
+    NodeRestriction lets a kubelet set few labels of the kubernetes.io domains, and it refuses to
+    start with others; those are put on by `flows.lifecycle` when the node has registered.
     """
     wanted = {
         **launch.labels,

@@ -1,8 +1,8 @@
 """Which of many choices a CreateFleet call names: the sixty cheapest types, flexibility kept.
 
-Karpenter cuts to the 60 cheapest types and fails the launch where `minValues` no longer holds after the
-cut (F110). Here the cut itself keeps it: types that bring a missing value are taken before cheaper ones
-that bring nothing new. Refuses to know prices other than by order.
+Karpenter cuts to the 60 cheapest types and fails the launch where `minValues` no longer holds after
+the cut (F110). Here the cut itself keeps it: types that bring a missing value are taken before
+cheaper ones that bring nothing new. Refuses to know prices other than by order.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Which AMI an instance type boots: the node class's images, each with what it is made for.
 
-An alias (`al2023@latest`, `bottlerocket@v1.46.0`) becomes SSM parameters, one a variant: standard for
-plain types, nvidia for those with NVIDIA GPUs, neuron for those with Neuron devices, each for amd64 and
-arm64 where it exists (events-fleet-seeding 4.4). Resolved images are in the class's status with their
-requirements; the first that admits a type is its image, the list being sorted newest first (F53).
+An alias (`al2023@latest`, `bottlerocket@v1.46.0`) becomes SSM parameters, one a variant: standard
+for plain types, nvidia for those with NVIDIA GPUs, neuron for those with Neuron devices, each for
+amd64 and arm64 where it exists (events-fleet-seeding 4.4). Resolved images are in the class's
+status with their requirements; the first that admits a type is its image, the list being sorted
+newest first (F53).
 
 Refuses to know how a parameter is read: the adapter resolves what `parameters` names.
 """
@@ -15,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from outrider.apis import labels
-from outrider.apis.nodeclass import EC2NodeClass
+from outrider.apis.nodeclass import AMI, EC2NodeClass
 from outrider.core.catalog.describe import PREFIX
-from outrider.core.catalog.family import alias_of
+from outrider.core.requirements import Requirements
 
 GPU_COUNT = PREFIX + "gpu-count"
 ACCELERATOR_COUNT = PREFIX + "accelerator-count"
@@ -57,48 +58,21 @@ def parameters(node_class: EC2NodeClass, kubernetes_version: str) -> tuple[Param
     return ()
 
 
-def choose(images: Sequence[Any], type_labels: Mapping[str, str]) -> str | None:
-    """Return the id of the first image that admits a type with *type_labels*; None if none does."""
-    for image in images:
-        if all(admits(_entry(requirement), type_labels) for requirement in image.requirements):
-            return str(image.id)
+def alias_of(node_class: EC2NodeClass) -> tuple[str, str] | None:
+    """Return (family, version) of the class's AMI alias; None where it selects AMIs otherwise."""
+    for term in node_class.spec.ami_selector_terms:
+        if term.alias:
+            name, _, version = term.alias.partition("@")
+            return name.lower(), version
     return None
 
 
-def admits(entry: Entry, type_labels: Mapping[str, str]) -> bool:
-    """Return whether a type with *type_labels* meets one requirement *entry*."""
-    value = type_labels.get(str(entry["key"]))
-    values = [str(item) for item in entry.get("values") or ()]
-    match entry["operator"]:
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case operator:
-            return _compare(str(operator), value, values)
-
-
-def _compare(operator: str, value: str | None, values: Sequence[str]) -> bool:
-    if value is None or not value.isdigit() or len(values) != 1 or not values[0].isdigit():
-        return False
-    left, right = int(value), int(values[0])
-    return {"Gt": left > right, "Gte": left >= right, "Lt": left < right, "Lte": left <= right}.get(
-        operator, False
-    )
-
-
-def _entry(requirement: Any) -> Entry:
-    if isinstance(requirement, Mapping):
-        return requirement
-    return {
-        "key": requirement.key,
-        "operator": requirement.operator,
-        "values": requirement.values,
-    }
+def choose(images: Sequence[AMI], type_labels: Mapping[str, str]) -> str | None:
+    """Return the id of the first image that admits a type with *type_labels*; None if none does."""
+    for image in images:
+        if Requirements.of(image.requirements).admits(type_labels):
+            return image.id
+    return None
 
 
 _AL2023_VARIANTS = (

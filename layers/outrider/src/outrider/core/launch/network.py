@@ -1,13 +1,16 @@
-"""Network interfaces of a launch template: plain nodes need none spelled out, EFA nodes all of them.
+"""Network interfaces of a launch template: plain nodes need none spelled out, EFA nodes all of
+them.
 
-A template without interfaces names security groups and EC2 makes one interface. As soon as one thing
-about an interface matters (a public address, prefixes, connection tracking, EFA, the node class's own
-list) every interface is spelled out, groups move into them, and the subnet stays with the override.
+A template without interfaces names security groups and EC2 makes one interface. As soon as one
+thing about an interface matters (a public address, prefixes, connection tracking, EFA, the node
+class's own list) every interface is spelled out, groups move into them, and the subnet stays with
+the override.
 
-For pods that ask for `vpc.amazonaws.com/efa` each network card gets one EFA interface, as many as the
-type allows. Card 0 keeps its address: its first interface is `efa` (address and EFA in one), so no
-interface is lost to pod density; where card 0 has no EFA (p6-b300) it is a plain one. The other cards
-get `efa-only`, which takes no address of the subnet (Karpenter still gives each one an address).
+For pods that ask for `vpc.amazonaws.com/efa` each network card gets one EFA interface, as many as
+the type allows. Card 0 keeps its address: its first interface is `efa` (address and EFA in one), so
+no interface is lost to pod density; where card 0 has no EFA (p6-b300) it is a plain one. The other
+cards get `efa-only`, which takes no address of the subnet (Karpenter still gives each one an
+address).
 
 Refuses to know which type is launched where; `shape` is all that a template depends on.
 """

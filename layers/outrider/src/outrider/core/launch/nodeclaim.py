@@ -1,9 +1,9 @@
 """NodeClaims as Karpenter's users know them: the manifest before a launch, the status after it.
 
-A NodeClaim is created before CreateFleet and carries what a later invocation needs: its decision, the
-hashes that drift compares, the pods that it was planned for. Its name comes from the decision and its
-place in it, so that a repeated invocation finds the one it made before. The finalizer keeps an instance
-from being stranded by `kubectl delete`.
+A NodeClaim is created before CreateFleet and carries what a later invocation needs: its decision,
+the hashes that drift compares, the pods that it was planned for. Its name comes from the decision
+and its place in it, so that a repeated invocation finds the one it made before. The finalizer keeps
+an instance from being stranded by `kubectl delete`.
 
 Refuses to know when a condition becomes true (`core.lifecycle`) and how objects are written.
 """
@@ -16,15 +16,15 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from outrider.apis import duration, labels, quantity
+from outrider.apis import duration, labels, nodeclass, nodepool, quantity
 from outrider.apis.nodeclass import EC2NodeClass
 from outrider.apis.nodepool import NodePool
+from outrider.apis.placement import Taint
 from outrider.core.catalog.instancetype import InstanceType
 from outrider.core.launch.fleet import Order
 from outrider.core.records import Instance
 from outrider.core.resources import minus
 from outrider.core.scheduling.result import Launch
-from outrider.core.taints import Taint
 
 API_VERSION = "karpenter.sh/v1"
 LAUNCHED = "Launched"
@@ -64,7 +64,7 @@ def manifest(
     }
     if node_pool is not None:
         annotations[labels.NODEPOOL_HASH] = node_pool.hash
-        annotations[labels.NODEPOOL_HASH_VERSION] = node_pool.hash_version
+        annotations[labels.NODEPOOL_HASH_VERSION] = nodepool.HASH_VERSION
         metadata["ownerReferences"] = [
             {
                 "apiVersion": API_VERSION,
@@ -76,7 +76,7 @@ def manifest(
         ]
     if node_class is not None:
         annotations[labels.NODECLASS_HASH] = node_class.hash
-        annotations[labels.NODECLASS_HASH_VERSION] = node_class.hash_version
+        annotations[labels.NODECLASS_HASH_VERSION] = nodeclass.HASH_VERSION
     return {
         "apiVersion": API_VERSION,
         "kind": "NodeClaim",
@@ -120,11 +120,17 @@ def launched_status(
             (
                 condition(LAUNCHED, holds=True, reason=LAUNCHED, now=now),
                 condition(
-                    REGISTERED, holds=None, reason="NodeNotFound", now=now,
+                    REGISTERED,
+                    holds=None,
+                    reason="NodeNotFound",
+                    now=now,
                     message="the Node has not registered yet",
                 ),
                 condition(
-                    INITIALIZED, holds=None, reason="NodeNotFound", now=now,
+                    INITIALIZED,
+                    holds=None,
+                    reason="NodeNotFound",
+                    now=now,
                     message="the Node has not registered yet",
                 ),
                 condition(READY, holds=None, reason="UnhealthyDependents", now=now),

@@ -1,8 +1,8 @@
 """The tags on what we make in the account: how it is found again, and whose it is.
 
-Policies let us terminate and delete only what carries them, so everything carries them from its first
-moment: they go on the request, never afterwards. Karpenter's keys are reserved; a user's own tags come
-first and cannot replace them. Refuses to know which API takes them.
+Policies let us terminate and delete only what carries them, so everything carries them from its
+first moment: they go on the request, never afterwards. Karpenter's keys are reserved; a user's own
+tags come first and cannot replace them. Refuses to know which API takes them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Launch templates: what CreateFleet cannot be told otherwise, under a name that is its content.
 
-The image and the subnet go into a fleet's overrides and user data beside the template's name, so one
-template serves every type of a node class; only what an override cannot say makes another one: network
-interfaces (EFA), volumes with an initialisation rate, a reservation, the class itself. The name ends in
-a hash of the content, so a template never has a second version, and requests may name version 1.
+The image and the subnet go into a fleet's overrides and user data beside the template's name, so
+one template serves every type of a node class; only what an override cannot say makes another one:
+network interfaces (EFA), volumes with an initialisation rate, a reservation, the class itself. The
+name ends in a hash of the content, so a template never has a second version, and requests may name
+version 1.
 
 Refuses to know who keeps the templates: the adapter makes a missing one and drops unused ones.
 """
@@ -85,10 +86,10 @@ def content_hash(content: Any, length: int = 20) -> str:
 def _metadata(node_class: EC2NodeClass) -> dict[str, Any]:
     options = node_class.spec.metadata_options
     return {
-        "HttpEndpoint": (options and options.http_endpoint) or "enabled",
-        "HttpProtocolIpv6": (options and options.http_protocol_ipv6) or "disabled",
-        "HttpPutResponseHopLimit": (options and options.http_put_response_hop_limit) or 1,
-        "HttpTokens": (options and options.http_tokens) or "required",
+        "HttpEndpoint": options.http_endpoint,
+        "HttpProtocolIpv6": options.http_protocol_ipv6,
+        "HttpPutResponseHopLimit": options.http_put_response_hop_limit,
+        "HttpTokens": options.http_tokens,
         "InstanceMetadataTags": "disabled",
     }
 

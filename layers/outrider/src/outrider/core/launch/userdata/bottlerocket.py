@@ -1,8 +1,8 @@
 """User data for Bottlerocket: TOML settings, the user's merged under ours.
 
 A user's table is kept and ours wins key by key, as with Karpenter: the cluster's identity, labels,
-taints and max pods cannot be overridden; everything else can be added. Instance storage is bound by a
-bootstrap command; for a seeded node containerd's directory is left off its list, because the data
+taints and max pods cannot be overridden; everything else can be added. Instance storage is bound by
+a bootstrap command; for a seeded node containerd's directory is left off its list, because the data
 volume that holds the images is already mounted there and NVMe would hide it.
 
 Refuses to know how the AMI or the volume was chosen. Bottlerocket takes no podsPerCore.
@@ -15,8 +15,8 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
+from outrider.apis.placement import Taint
 from outrider.core.launch.bootstrap import NodeBootstrap
-from outrider.core.taints import Taint
 from outrider.errors import InvalidManifest
 
 Table = Mapping[str, Any]
@@ -117,7 +117,9 @@ def _lines(table: Table, path: tuple[str, ...]) -> list[str]:
         elif _is_table(value):
             for entry in value:
                 lines += ["", f"[[{'.'.join(_key(part) for part in (*path, key))}]]"]
-                lines += [f"{_key(name)} = {_value(inner)}" for name, inner in sorted(entry.items())]
+                lines += [
+                    f"{_key(name)} = {_value(inner)}" for name, inner in sorted(entry.items())
+                ]
     return lines
 
 

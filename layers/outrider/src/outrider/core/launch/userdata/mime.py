@@ -1,8 +1,9 @@
 """MIME multipart user data: split what a user wrote, join it with what we add.
 
-cloud-init reads the parts in order; nodeadm merges NodeConfig parts, later ones winning, so ours come
-last. The boundary is fixed: equal input gives equal bytes, and so an equal launch template. Parsing
-and writing are the email package's; only the frame is ours. Refuses to know what a part says.
+cloud-init reads the parts in order; nodeadm merges NodeConfig parts, later ones winning, so ours
+come last. The boundary is fixed: equal input gives equal bytes, and so an equal launch template.
+Parsing and writing are the email package's; only the frame is ours. Refuses to know what a part
+says.
 """
 
 from __future__ import annotations

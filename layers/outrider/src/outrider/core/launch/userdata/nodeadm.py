@@ -3,9 +3,9 @@
 A user's own user data (MIME, a bare NodeConfig, or a script) comes first; our NodeConfig comes last
 and wins, as with Karpenter. NodeConfig is written as JSON, which is YAML too.
 
-A seeded volume holds containerd's store on its own device. nodeadm's RAID0 would bind-mount the NVMe
-array over /var/lib/containerd and hide it, so that mount is disabled for a seeded node, and a script
-that cloud-init runs before nodeadm starts containerd mounts the seed in place.
+A seeded volume holds containerd's store on its own device. nodeadm's RAID0 would bind-mount the
+NVMe array over /var/lib/containerd and hide it, so that mount is disabled for a seeded node, and a
+script that cloud-init runs before nodeadm starts containerd mounts the seed in place.
 
 Refuses to know how the AMI or the volume was chosen.
 """

@@ -1,0 +1,75 @@
+"""EventBridge: hints in on the default bus, decisions out on our own.
+
+A hint is one PutEvents call with a 300 ms limit and no retry; whether it arrived is the caller's
+metric, never its error. Decisions are collected during an invocation and sent ten at a time at its
+end; they report what happened, so a failure to send them is logged and nothing else. Refuses to
+know who listens.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from outrider.adapters.aws.session import Session
+from outrider.errors import CloudError
+
+HINTS = "outrider.hints"
+DECISIONS = "outrider"
+AT_ONCE = 10
+
+log = logging.getLogger(__name__)
+
+
+class Bus:
+    """The default bus for hints and the bus called *name* for decisions."""
+
+    def __init__(self, session: Session, name: str, clock: Callable[[], datetime]) -> None:
+        self._session = session
+        self._name = name
+        self._clock = clock
+        self._waiting: list[dict[str, Any]] = []
+
+    def hint(self, cluster: str) -> None:
+        """Put PodUnschedulable on the default bus: one call, 300 ms, no retry."""
+        entry = {
+            "Source": HINTS,
+            "DetailType": "PodUnschedulable",
+            "Detail": json.dumps({"cluster": cluster}),
+        }
+        try:
+            answer = self._session.hinting().put_events(Entries=[entry])
+        except (BotoCoreError, ClientError) as error:
+            raise CloudError(f"PutEvents: {error}") from error
+        if answer.get("FailedEntryCount"):
+            raise CloudError(f"PutEvents: {answer['Entries'][0].get('ErrorCode')}")
+
+    def publish(self, detail_type: str, detail: Mapping[str, Any]) -> None:
+        """Queue a decision for our bus; `flush` sends it."""
+        self._waiting.append(
+            {
+                "Source": DECISIONS,
+                "DetailType": detail_type,
+                "Detail": json.dumps(detail, default=str),
+                "EventBusName": self._name,
+                "Time": self._clock(),
+            }
+        )
+
+    def flush(self) -> None:
+        """Send what was published, ten entries a call; a failure is logged, never raised."""
+        waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), AT_ONCE):
+            part = waiting[start : start + AT_ONCE]
+            try:
+                answer = self._session.client("events").put_events(Entries=part)
+            except (BotoCoreError, ClientError):
+                log.warning("%d decisions were not published", len(part), exc_info=True)
+                continue
+            if answer.get("FailedEntryCount"):
+                log.warning("%d decisions were not published", answer["FailedEntryCount"])

@@ -1,0 +1,573 @@
+"""The ledger: one DynamoDB table with what must survive a function and is nobody else's business.
+
+Rows are (pk, sk): `cluster` rows for the lease, flags and the catalogue's pointer; `mark`,
+`intent`, `instance`, `reaction`, `seed`, `lock`, `once` and `spend` rows beside them. Times are
+epoch seconds of the clock that is given, and a row counts as gone once its time is over: DynamoDB's
+own expiry (attribute `expires`) only tidies up, hours later. Whatever two functions could do at
+once is a conditional write.
+
+The planning lease carries a fencing token that grows with each holder; an intent is written in one
+transaction with a check of that token, because EC2 cannot check it. Refuses to know what a plan is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.exceptions import ClientError
+
+from outrider.adapters.aws import errors, packing
+from outrider.adapters.aws.session import Session
+from outrider.core import backoff
+from outrider.core.catalog import codec
+from outrider.core.catalog.instancetype import Catalog
+from outrider.core.records import Instance, Intent, Lease, Reaction
+from outrider.core.seeding import Seed, State
+from outrider.errors import LedgerError, NotFound, NotHolder
+
+Json = Mapping[str, Any]
+Row = dict[str, Any]
+Pool = tuple[str, str, str]
+
+CONDITION = "ConditionalCheckFailedException"
+CANCELLED = "TransactionCanceledException"
+
+INTENT_DAYS = 7
+INSTANCE_DAYS = 30
+REACTION_DAYS = 2
+MARK_MEMORY = timedelta(hours=2)
+
+_read = TypeDeserializer().deserialize
+_write = TypeSerializer().serialize
+
+
+class Ledger:
+    """The table *name*, by the clock *now*."""
+
+    def __init__(
+        self,
+        session: Session,
+        name: str,
+        now: Callable[[], datetime],
+        *,
+        launches_per_minute: int | None = None,
+        dollars_per_hour: float | None = None,
+    ) -> None:
+        self._session = session
+        self._name = name
+        self._now = now
+        self._launches_per_minute = launches_per_minute
+        self._dollars_per_hour = dollars_per_hour
+        self._cached: tuple[str, Catalog] | None = None
+
+    # --- the lease and flags ---------------------------------------------------------------------
+
+    def acquire(self, owner: str, seconds: float) -> Lease | None:
+        """Take the cluster's planning lease; None while another holds it."""
+        now = self._now()
+        until = now + timedelta(seconds=seconds)
+        try:
+            row = self._update(
+                ("cluster", "lease"),
+                "SET #owner = :owner, #until = :until ADD #token :one",
+                {":owner": owner, ":until": _stamp(until), ":one": 1, ":now": _stamp(now)},
+                condition="attribute_not_exists(pk) OR #until <= :now OR #owner = :owner",
+                names=("owner", "until", "token"),
+            )
+        except _Refused:
+            return None
+        return Lease(owner, int(row["token"]), until)
+
+    def release(self, lease: Lease) -> None:
+        """Give the lease back, if it is still ours."""
+        try:
+            self._update(
+                ("cluster", "lease"),
+                "SET #until = :zero",
+                {":zero": 0, ":token": lease.token},
+                condition="#token = :token",
+                names=("until", "token"),
+            )
+        except _Refused:
+            return
+
+    def flag(self, name: str, until: datetime) -> None:
+        """Raise a flag, such as `interruption-waiting`, that others look at."""
+        self._put({"pk": "flag", "sk": name, "until": _stamp(until), "expires": _expiry(until)})
+
+    def flagged(self, name: str, now: datetime) -> bool:
+        """Return whether the flag is up."""
+        row = self._get(("flag", name))
+        return row is not None and row["until"] > _stamp(now)
+
+    def lower(self, name: str) -> None:
+        """Take the flag down."""
+        self._delete(("flag", name))
+
+    def once(self, key: str, until: datetime) -> bool:
+        """Return True the first time *key* is seen, False on every repeat until *until*."""
+        row = {"pk": "once", "sk": key, "until": _stamp(until), "expires": _expiry(until)}
+        try:
+            self._put(
+                row,
+                condition="attribute_not_exists(pk) OR #until <= :now",
+                names=("until",),
+                values={":now": _stamp(self._now())},
+            )
+        except _Refused:
+            return False
+        return True
+
+    # --- the catalogue ---------------------------------------------------------------------------
+
+    def catalog(self) -> Catalog:
+        """Return the newest whole catalogue."""
+        pointer = self._get(("catalog", "pointer"))
+        if pointer is None:
+            raise NotFound("the ledger holds no catalogue yet: the catalog function writes it")
+        version = str(pointer["version"])
+        if self._cached is not None and self._cached[0] == version:
+            return self._cached[1]
+        chunks = list(self._query(f"catalog#{version}"))
+        if len(chunks) != int(pointer["chunks"]):
+            raise LedgerError(
+                f"catalogue {version} has {len(chunks)} of {pointer['chunks']} chunks"
+            )
+        catalog = codec.load(packing.joined(bytes(chunk["data"]) for chunk in chunks))
+        self._cached = (version, catalog)
+        return catalog
+
+    def put_catalog(self, catalog: Catalog) -> None:
+        """Store a catalogue in chunks, the pointer last."""
+        chunks = packing.split(codec.dump(catalog))
+        before = self._get(("catalog", "pointer"))
+        for place, chunk in enumerate(chunks):
+            self._put({"pk": f"catalog#{catalog.version}", "sk": f"{place:04}", "data": chunk})
+        pointer: Row = {"pk": "catalog", "sk": "pointer", "version": catalog.version}
+        pointer |= {"at": _stamp(self._now()), "chunks": str(len(chunks))}
+        self._put(pointer)
+        if before is not None and before["version"] != catalog.version:
+            # The one before stays for those who read its pointer a moment ago, and goes by itself.
+            gone = _expiry(self._now() + timedelta(hours=1))
+            for place in range(int(before["chunks"])):
+                self._update(
+                    (f"catalog#{before['version']}", f"{place:04}"),
+                    "SET #expires = :gone",
+                    {":gone": gone},
+                    condition="attribute_exists(pk)",
+                    names=("expires",),
+                    refusal_is_fine=True,
+                )
+
+    # --- pools without capacity -------------------------------------------------------------------
+
+    def unavailable(self, now: datetime) -> Mapping[Pool, datetime]:
+        """Return the pools marked unavailable: (type, zone, capacity type) -> until."""
+        found: dict[Pool, datetime] = {}
+        for row in self._query("mark"):
+            until = _instant(row["until"])
+            if until > now:
+                kind, zone, capacity_type = str(row["sk"]).split("|")
+                found[kind, zone, capacity_type] = until
+        return found
+
+    def mark(self, pools: Iterable[Pool], now: datetime) -> None:
+        """Mark pools unavailable: 180 s at first, longer on repeats."""
+        for pool in pools:
+            key = ("mark", "|".join(pool))
+            row = self._get(key)
+            before = backoff.Mark(_instant(row["until"]), int(row["strikes"])) if row else None
+            mark = backoff.next_mark(before, now)
+            self._put(
+                {
+                    "pk": key[0],
+                    "sk": key[1],
+                    "until": _stamp(mark.until),
+                    "strikes": mark.strikes,
+                    "expires": _expiry(mark.until + MARK_MEMORY),
+                }
+            )
+
+    # --- intents ----------------------------------------------------------------------------------
+
+    def intend(self, intent: Intent, lease: Lease) -> Intent:
+        """Write an intent before its CreateFleet, fenced by *lease*; return the one that stands."""
+        row = self._intent_row(replace(intent, at=intent.at or self._now()))
+        check = {
+            "ConditionCheck": {
+                "TableName": self._name,
+                "Key": _marshal({"pk": "cluster", "sk": "lease"}),
+                "ConditionExpression": "#token = :token",
+                "ExpressionAttributeNames": {"#token": "token"},
+                "ExpressionAttributeValues": _marshal({":token": lease.token}),
+            }
+        }
+        put = {
+            "Put": {
+                "TableName": self._name,
+                "Item": _marshal(row),
+                "ConditionExpression": "attribute_not_exists(pk)",
+            }
+        }
+        try:
+            self._client().transact_write_items(TransactItems=[check, put])
+        except ClientError as error:
+            if errors.code_of(error) != CANCELLED:
+                raise errors.translated(error, "TransactWriteItems") from error
+            return self._standing(intent, error)
+        return replace(intent, at=_instant(row["at"]))
+
+    def settle(self, intent: Intent) -> None:
+        """Record what CreateFleet gave."""
+        self._put(self._intent_row(replace(intent, at=intent.at or self._now())))
+
+    def intents(self, *, since: datetime | None = None) -> tuple[Intent, ...]:
+        """Return intents, newest last."""
+        found = [_intent(row) for row in self._query("intent")]
+        kept = [one for one in found if since is None or (one.at is not None and one.at >= since)]
+        return tuple(sorted(kept, key=lambda one: one.at or datetime.min.replace(tzinfo=UTC)))
+
+    def _standing(self, intent: Intent, error: ClientError) -> Intent:
+        reasons = [entry.get("Code") for entry in error.response.get("CancellationReasons", ())]
+        if reasons[:1] == ["ConditionalCheckFailed"]:
+            raise NotHolder("the planning lease has another holder") from error
+        row = self._get(("intent", intent.client_token))
+        if row is None:
+            raise LedgerError(f"the intent was not written: {reasons}") from error
+        return _intent(row)
+
+    def _intent_row(self, intent: Intent) -> Row:
+        at = intent.at or self._now()
+        return {
+            "pk": "intent",
+            "sk": intent.client_token,
+            "decision": intent.decision,
+            "pool": intent.node_pool,
+            "claims": list(intent.claims),
+            "request": packing.packed(orjson.dumps(intent.request)),
+            "state": intent.state,
+            "instances": dict(intent.instances),
+            "at": _stamp(at),
+            "expires": _expiry(at + timedelta(days=INTENT_DAYS)),
+        }
+
+    # --- instances and reactions ------------------------------------------------------------------
+
+    def record_instance(self, instance: Instance, claim: str, decision: str) -> None:
+        """Remember an instance as ours, so that signals for others' are dropped without a read."""
+        self._put(
+            {
+                "pk": "instance",
+                "sk": instance.id,
+                "claim": claim,
+                "decision": decision,
+                "type": instance.instance_type,
+                "zone": instance.zone,
+                "capacityType": instance.capacity_type,
+                "reservation": instance.reservation_id or "",
+                "launched": _stamp(instance.launched),
+                "expires": _expiry(self._now() + timedelta(days=INSTANCE_DAYS)),
+            }
+        )
+
+    def ours(self, instance_ids: Sequence[str]) -> Mapping[str, Json]:
+        """Return, of *instance_ids*, those that are this cluster's, with what was recorded."""
+        found: dict[str, Json] = {}
+        for instance_id in dict.fromkeys(instance_ids):
+            row = self._get(("instance", instance_id))
+            if row is not None:
+                found[instance_id] = row
+        return found
+
+    def forget_instance(self, instance_id: str) -> None:
+        """Forget a terminated instance."""
+        self._delete(("instance", instance_id))
+
+    def reaction(self, instance_id: str) -> Reaction | None:
+        """Return the reaction that runs for an instance."""
+        row = self._get(("reaction", instance_id))
+        return _reaction(row) if row is not None else None
+
+    def react(self, reaction: Reaction) -> bool:
+        """Record a reaction; False where one with the same or an earlier deadline runs already.
+
+        A row that is `ended` or `cancelled` stands in nobody's way; no deadline is later than any.
+        """
+        row = self._reaction_row(reaction)
+        try:
+            self._put(
+                row,
+                condition="attribute_not_exists(pk) OR #ended = :yes OR #cancelled = :yes "
+                "OR #deadline > :deadline",
+                names=("ended", "cancelled", "deadline"),
+                values={":yes": True, ":deadline": row["deadline"]},
+            )
+        except _Refused:
+            return False
+        return True
+
+    def update_reaction(self, reaction: Reaction) -> None:
+        """Write what is known now of a reaction that `react` recorded, whatever its deadline."""
+        self._put(self._reaction_row(reaction))
+
+    def reactions(self) -> tuple[Reaction, ...]:
+        """Return every reaction that has not ended, for budgets and the sweep."""
+        found = (_reaction(row) for row in self._query("reaction"))
+        return tuple(one for one in found if not one.ended)
+
+    def _reaction_row(self, reaction: Reaction) -> Row:
+        at = reaction.at or self._now()
+        return {
+            "pk": "reaction",
+            "sk": reaction.instance_id,
+            "reason": reaction.reason,
+            "decision": reaction.decision,
+            "deadline": _stamp(reaction.deadline) if reaction.deadline else NO_DEADLINE,
+            "replacements": list(reaction.replacements),
+            "execution": reaction.execution,
+            "node": reaction.node,
+            "pool": reaction.node_pool,
+            "planned": reaction.planned,
+            "cancelled": reaction.cancelled,
+            "ended": reaction.ended,
+            "at": _stamp(at),
+            "expires": _expiry(max(at, reaction.deadline or at) + timedelta(days=REACTION_DAYS)),
+        }
+
+    # --- seeds ------------------------------------------------------------------------------------
+
+    def seeds(self) -> tuple[Seed, ...]:
+        """Return the published seeds."""
+        found = (packing.seed(row) for row in self._query("seed"))
+        return tuple(sorted((one for one in found), key=lambda one: one.key))
+
+    def put_seed(self, seed: Seed) -> None:
+        """Write a seed row, whatever its state."""
+        row = packing.seed_row(seed)
+        if seed.state in {State.RETIRED, State.FAILED}:
+            row["expires"] = _expiry(self._now() + timedelta(days=INTENT_DAYS))
+        self._put({"pk": "seed", "sk": seed.key, **row})
+
+    def lock_seed(self, key: str, owner: str, seconds: float) -> bool:
+        """Take the build lock of a seed."""
+        until = self._now() + timedelta(seconds=seconds)
+        row = {"pk": "lock", "sk": key, "owner": owner, "until": _stamp(until)}
+        try:
+            self._put(
+                {**row, "expires": _expiry(until)},
+                condition="attribute_not_exists(pk) OR #until <= :now OR #owner = :owner",
+                names=("until", "owner"),
+                values={":now": _stamp(self._now()), ":owner": owner},
+            )
+        except _Refused:
+            return False
+        return True
+
+    def unlock_seed(self, key: str, owner: str) -> None:
+        """Give a build lock back."""
+        try:
+            self._delete(("lock", key), condition="#owner = :owner", values={":owner": owner})
+        except _Refused:
+            return
+
+    # --- brakes -----------------------------------------------------------------------------------
+
+    def spend(self, launches: int, dollars_per_hour: float, now: datetime) -> bool:
+        """Count *launches* against MaxLaunchesPerMinute; False when a brake holds.
+
+        *dollars_per_hour* is what would run afterwards, compared with MaxDollarsPerHour.
+        """
+        if self._dollars_per_hour is not None and dollars_per_hour > self._dollars_per_hour:
+            return False
+        if self._launches_per_minute is None:
+            return True
+        if launches > self._launches_per_minute:
+            return False
+        minute = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M")
+        try:
+            self._update(
+                ("spend", minute),
+                "SET #expires = :expires ADD #launches :launches",
+                {
+                    ":launches": launches,
+                    ":expires": _expiry(now + timedelta(hours=1)),
+                    ":room": self._launches_per_minute - launches,
+                },
+                condition="attribute_not_exists(pk) OR #launches <= :room",
+                names=("launches", "expires"),
+            )
+        except _Refused:
+            return False
+        return True
+
+    # --- DynamoDB ---------------------------------------------------------------------------------
+
+    def _client(self) -> Any:
+        return self._session.client("dynamodb")
+
+    def _get(self, key: tuple[str, str]) -> Row | None:
+        with errors.speaking("GetItem"):
+            answer = self._client().get_item(
+                TableName=self._name, Key=_marshal(_key(key)), ConsistentRead=True
+            )
+        return _unmarshal(answer["Item"]) if "Item" in answer else None
+
+    def _query(self, pk: str) -> Iterator[Row]:
+        pages = self._client().get_paginator("query")
+        with errors.speaking("Query"):
+            for page in pages.paginate(
+                TableName=self._name,
+                KeyConditionExpression="pk = :pk",
+                ExpressionAttributeValues=_marshal({":pk": pk}),
+                ConsistentRead=True,
+            ):
+                for item in page["Items"]:
+                    yield _unmarshal(item)
+
+    def _put(
+        self,
+        row: Row,
+        *,
+        condition: str = "",
+        names: Sequence[str] = (),
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        call: dict[str, Any] = {"TableName": self._name, "Item": _marshal(row)}
+        self._conditioned(call, condition, names, values)
+        with _refusing("PutItem"):
+            self._client().put_item(**call)
+
+    def _update(
+        self,
+        key: tuple[str, str],
+        expression: str,
+        values: Mapping[str, Any],
+        *,
+        condition: str,
+        names: Sequence[str],
+        refusal_is_fine: bool = False,
+    ) -> Row:
+        call: dict[str, Any] = {
+            "TableName": self._name,
+            "Key": _marshal(_key(key)),
+            "UpdateExpression": expression,
+            "ReturnValues": "ALL_NEW",
+        }
+        self._conditioned(call, condition, names, values)
+        try:
+            with _refusing("UpdateItem"):
+                answer = self._client().update_item(**call)
+        except _Refused:
+            if refusal_is_fine:
+                return {}
+            raise
+        return _unmarshal(answer["Attributes"])
+
+    def _delete(
+        self,
+        key: tuple[str, str],
+        *,
+        condition: str = "",
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        call: dict[str, Any] = {"TableName": self._name, "Key": _marshal(_key(key))}
+        self._conditioned(call, condition, ("owner",) if condition else (), values)
+        with _refusing("DeleteItem"):
+            self._client().delete_item(**call)
+
+    @staticmethod
+    def _conditioned(
+        call: dict[str, Any], condition: str, names: Sequence[str], values: Mapping[str, Any] | None
+    ) -> None:
+        if condition:
+            call["ConditionExpression"] = condition
+        if names:
+            call["ExpressionAttributeNames"] = {f"#{name}": name for name in names}
+        if values:
+            call["ExpressionAttributeValues"] = _marshal(values)
+
+
+NO_DEADLINE = 2**53  # later than any
+
+
+class _Refused(Exception):
+    """A condition did not hold."""
+
+
+class _refusing:  # noqa: N801 (a context manager reads as a word)
+    """Turn a failed condition into _Refused and other errors into ours."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, ClientError):
+            return
+        if errors.code_of(error) == CONDITION:
+            raise _Refused(self._doing) from error
+        raise errors.translated(error, self._doing) from error
+
+
+def _key(key: tuple[str, str]) -> Row:
+    return {"pk": key[0], "sk": key[1]}
+
+
+def _marshal(row: Mapping[str, Any]) -> Json:
+    return {name: _write(value) for name, value in row.items()}
+
+
+def _unmarshal(item: Mapping[str, Any]) -> Row:
+    return {name: _read(value) for name, value in item.items()}
+
+
+def _stamp(at: datetime) -> int:
+    """Return an instant in milliseconds: leases are shorter than a second's rounding allows."""
+    return round(at.timestamp() * 1000)
+
+
+def _instant(stamp: Any) -> datetime:
+    return datetime.fromtimestamp(int(stamp) / 1000, UTC)
+
+
+def _expiry(at: datetime) -> int:
+    """Return the instant for DynamoDB's own expiry, which counts in seconds."""
+    return int(at.timestamp()) + 1
+
+
+def _intent(row: Row) -> Intent:
+    return Intent(
+        decision=str(row["decision"]),
+        client_token=str(row["sk"]),
+        node_pool=str(row["pool"]),
+        claims=tuple(row["claims"]),
+        request=orjson.loads(packing.unpacked(bytes(row["request"]))),
+        state=str(row["state"]),
+        instances=dict(row["instances"]),
+        at=_instant(row["at"]),
+    )
+
+
+def _reaction(row: Row) -> Reaction:
+    deadline = int(row["deadline"])
+    return Reaction(
+        instance_id=str(row["sk"]),
+        reason=str(row["reason"]),
+        decision=str(row["decision"]),
+        deadline=None if deadline == NO_DEADLINE else _instant(deadline),
+        replacements=tuple(row["replacements"]),
+        execution=str(row["execution"]),
+        node=str(row["node"]),
+        node_pool=str(row["pool"]),
+        planned=bool(row["planned"]),
+        cancelled=bool(row["cancelled"]),
+        ended=bool(row["ended"]),
+        at=_instant(row["at"]),
+    )

@@ -1,0 +1,157 @@
+"""What a registry says of an image: its digest, its size, the architectures it has.
+
+Images in ECR are read with BatchGetImage, which takes our role and returns the manifest itself, so
+no layer is touched; an index is followed to its children. Other registries are asked over the OCI
+distribution API without credentials, which is what a public image needs; one that wants a login is
+reported as absent. Refuses to know which images matter.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import urllib3
+from botocore.exceptions import ClientError
+
+from outrider.adapters.aws import errors
+from outrider.adapters.aws.session import Session
+from outrider.core.seeding import Image
+
+Json = Mapping[str, Any]
+
+ECR = re.compile(r"^(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[\w-]+)\.amazonaws\.com(?:\.cn)?$")
+DOCKER_HUB = "registry-1.docker.io"
+INDEX_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+NODES = frozenset({"amd64", "arm64"})
+SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an image lies: registry, repository, and its tag or digest."""
+
+    registry: str
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+
+def place(reference: str) -> Place:
+    """Return where the image *reference*, as pods name it, lies."""
+    name, _, digest = reference.partition("@")
+    head, slash, rest = name.partition("/")
+    hosted = bool(slash) and ("." in head or ":" in head or head == "localhost")
+    registry, path = (head, rest) if hosted else (DOCKER_HUB, name)
+    path, _, tag = path.partition(":")
+    if not hosted and "/" not in path:
+        path = f"library/{path}"
+    if registry == "docker.io":
+        registry = DOCKER_HUB
+    return Place(registry, path, tag or ("" if digest else "latest"), digest)
+
+
+class Registry:
+    """Looks images up, each once a sandbox and digest."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._pool: urllib3.PoolManager | None = None
+
+    def image(self, reference: str) -> Image | None:
+        """Return the image *reference*; None where the registry does not show one to us."""
+        where = place(reference)
+        match = ECR.match(where.registry)
+        fetch = self._from_ecr if match else self._from_oci
+        found = fetch(where, where.digest or where.tag)
+        if found is None:
+            return None
+        digest, document = found
+        if document.get("mediaType") in INDEX_TYPES or "manifests" in document:
+            return self._index(reference, where, digest, document)
+        return Image(reference, digest, _size(document), self._arch(where, document))
+
+    def _index(self, reference: str, where: Place, digest: str, document: Json) -> Image | None:
+        children = {
+            str(child["platform"]["architecture"]): str(child["digest"])
+            for child in document.get("manifests", ())
+            if child.get("platform", {}).get("architecture") in NODES
+            and child["platform"].get("os", "linux") == "linux"
+        }
+        fetch = self._from_ecr if ECR.match(where.registry) else self._from_oci
+        sizes = [_size(found[1]) for one in children.values() if (found := fetch(where, one))]
+        if not sizes:
+            return None
+        return Image(reference, digest, max(sizes), tuple(sorted(children)))
+
+    def _arch(self, where: Place, document: Json) -> tuple[str, ...]:
+        del where
+        platform = document.get("platform", {}).get("architecture")
+        return (platform,) if platform in NODES else ("amd64",)
+
+    def _from_ecr(self, where: Place, name: str) -> tuple[str, Json] | None:
+        match = ECR.match(where.registry)
+        image_id = {"imageDigest" if name.startswith("sha256:") else "imageTag": name}
+        try:
+            answer = self._session.client("ecr").batch_get_image(
+                registryId=match["account"] if match else "",
+                repositoryName=where.repository,
+                imageIds=[image_id],
+                acceptedMediaTypes=[*INDEX_TYPES, *MANIFEST_TYPES],
+            )
+        except ClientError as error:
+            if errors.code_of(error) in errors.NOT_FOUND | errors.DENIED:
+                return None
+            raise errors.translated(error, "BatchGetImage") from error
+        for image in answer.get("images", ()):
+            return str(image["imageId"]["imageDigest"]), json.loads(image["imageManifest"])
+        return None
+
+    def _from_oci(self, where: Place, name: str) -> tuple[str, Json] | None:
+        url = f"https://{where.registry}/v2/{where.repository}/manifests/{name}"
+        headers = {"Accept": ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))}
+        try:
+            answer = self._get(url, headers)
+            if answer.status == 401:
+                token = self._anonymous(answer.headers.get("WWW-Authenticate", ""))
+                if token is None:
+                    return None
+                answer = self._get(url, {**headers, "Authorization": f"Bearer {token}"})
+        except urllib3.exceptions.HTTPError:
+            return None
+        if answer.status != 200:
+            return None
+        digest = answer.headers.get("Docker-Content-Digest", "")
+        return (digest or name, answer.json()) if digest or name.startswith("sha256:") else None
+
+    def _anonymous(self, challenge: str) -> str | None:
+        parts = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+        realm = parts.pop("realm", "")
+        if not realm.startswith("https://"):
+            return None
+        answer = self._get(realm, {}, parts)
+        if answer.status != 200:
+            return None
+        document = answer.json()
+        return str(document.get("token") or document.get("access_token") or "") or None
+
+    def _get(
+        self, url: str, headers: Mapping[str, str], fields: Mapping[str, str] | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        if self._pool is None:
+            self._pool = urllib3.PoolManager(timeout=SECONDS, retries=False)
+        return self._pool.request("GET", url, headers=headers, fields=fields)
+
+
+def _size(manifest: Json) -> int:
+    return sum(int(layer.get("size", 0)) for layer in manifest.get("layers", ()))
