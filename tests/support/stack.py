@@ -70,8 +70,10 @@ def arn(kind: str, name: str, logical_id: str) -> str:
             name = f"rule/{STACK}-{logical_id}-0123456789AB"
         case "AWS::StepFunctions::StateMachine":
             name = f"stateMachine:{name}"
-        case "AWS::Lambda::Alias" | "AWS::Lambda::Function":
+        case "AWS::Lambda::Function":
             name = f"function:{name}"
+        case "AWS::Lambda::Alias":
+            name = f"function:{STACK}-{logical_id.removesuffix('Aliaslive')}:live"
         case "AWS::SecretsManager::Secret":
             name = f"secret:{name}-AbCdEf"
         case "AWS::Logs::LogGroup":

@@ -1,0 +1,75 @@
+"""Handlers decorate, parse and call one flow; layers carry what they need and no more."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+
+import pytest
+
+from tests.support.stack import ROOT
+
+FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py"))
+LONGEST = 25
+DISTRIBUTION = ROOT / "layers/outrider"
+
+
+def tree(name: str) -> ast.Module:
+    """Return the syntax tree of one handler."""
+    return ast.parse((ROOT / "functions" / name / "app.py").read_text())
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_handler_is_short_and_decides_nothing(name: str) -> None:
+    """Twenty-five lines at most, no branch, no loop, nothing caught."""
+    source = (ROOT / "functions" / name / "app.py").read_text()
+    assert len(source.splitlines()) <= LONGEST
+    deciding = (ast.If, ast.IfExp, ast.For, ast.While, ast.Try, ast.Match)
+    assert not [node for node in ast.walk(tree(name)) if isinstance(node, deciding)]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_handler_calls_its_own_flow(name: str) -> None:
+    """The flow bears the function's name."""
+    imported = {
+        alias.name
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.ImportFrom) and node.module == "outrider.flows"
+        for alias in node.names
+    }
+    assert imported == {name}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_handler_is_observed(name: str) -> None:
+    """Logger and metrics decorate every handler."""
+    (handler,) = [node for node in tree(name).body if isinstance(node, ast.FunctionDef)]
+    assert handler.name == "lambda_handler"
+    assert [ast.unparse(decorator) for decorator in handler.decorator_list] == [
+        "logger.inject_lambda_context",
+        "metrics.log_metrics",
+    ]
+
+
+def test_function_folders_bring_no_requirements() -> None:
+    """Dependencies are in the layers: `sam build` then works without the runtime's Python."""
+    assert not list((ROOT / "functions").rglob("requirements*.txt"))
+
+
+def test_the_solver_layer_is_the_extra() -> None:
+    """layers/solver holds what `outrider[solver]` would install."""
+    project = tomllib.loads((DISTRIBUTION / "pyproject.toml").read_text())["project"]
+    wanted = set(project["optional-dependencies"]["solver"])
+    lines = (ROOT / "layers/solver/requirements.txt").read_text().splitlines()
+    assert {line for line in lines if line and not line.startswith("#")} == wanted
+
+
+def test_the_layer_keeps_the_services_that_adapters_call() -> None:
+    """Pruning botocore never removes a service whose client some adapter makes."""
+    pruned = (DISTRIBUTION / "prune.py").read_text()
+    kept = set(re.findall(r'^\s+"([a-z0-9]+)",$', pruned, re.MULTILINE))
+    used: set[str] = set()
+    for path in (DISTRIBUTION / "src/outrider/adapters/aws").rglob("*.py"):
+        used |= set(re.findall(r'(?:client|service)\(\s*"([a-z0-9-]+)"', path.read_text()))
+    assert used <= kept
