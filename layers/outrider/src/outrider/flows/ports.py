@@ -6,16 +6,20 @@ The adapters fit these by shape; mypy checks it in `bootstrap`. Every method may
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from outrider.apis.nodeclass import EC2NodeClass
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
-from outrider.core.launch.fleet import FleetRequest
+from outrider.core.launch.bootstrap import ClusterIdentity
+from outrider.core.launch.fleet import Subnet
+from outrider.core.launch.readiness import Found
 from outrider.core.launch.template import TemplateRequest
 from outrider.core.records import FleetResult, Instance, Intent, Json, Lease, Reaction
+from outrider.core.seeding import Image, Seed
 from outrider.settings import Settings
 
 
@@ -42,7 +46,7 @@ class Cluster(Protocol):
         """Return one Node, its pods and what holds them: the budgets, claims and attachments."""
 
     def karpenter_is_live(self, now: datetime) -> bool:
-        """Return whether somebody else's Karpenter has renewed its Lease within a minute of *now*."""
+        """Return whether another's Karpenter has renewed its Lease within a minute of *now*."""
 
     def create_nodeclaim(self, manifest: Json) -> None:
         """Create a NodeClaim; one of that name is left as it is."""
@@ -85,45 +89,74 @@ class Cluster(Protocol):
 
 
 class Cloud(Protocol):
-    """EC2 and its price lists."""
+    """EC2, EKS, the registries and the price lists."""
+
+    def cluster(self) -> ClusterIdentity:
+        """Return the EKS cluster as nodes must know it."""
 
     def ensure_template(self, template: TemplateRequest) -> tuple[str, int]:
         """Return (launch template id, version) for *template*, made if its hash is new."""
 
-    def create_fleet(self, request: FleetRequest) -> FleetResult:
+    def create_fleet(self, call: Json) -> FleetResult:
         """Launch; no capacity is a result with errors, not an exception."""
+
+    def subnets(self, ids: Sequence[str]) -> tuple[Subnet, ...]:
+        """Return subnets by id with their free addresses now."""
+
+    def sweep_templates(self, age: timedelta) -> int:
+        """Delete our launch templates older than *age*; return how many."""
 
     def instances(
         self, ids: Iterable[str] = (), *, tags: Mapping[str, str] | None = None
     ) -> tuple[Instance, ...]:
-        """Return instances by id, or all of this cluster's by tag; unknown ids are left out."""
+        """Return instances by id, or all of this cluster's by tag; ended ones are left out."""
 
     def terminate(self, ids: Sequence[str]) -> None:
         """Terminate instances; an unknown id does not keep the others alive."""
 
+    def name_instance(self, instance_id: str, claim: str) -> None:
+        """Tag an instance with the NodeClaim that it serves."""
+
     def instance_status(self) -> tuple[Json, ...]:
         """Return impaired statuses and scheduled events of this cluster's instances."""
 
-    def catalog_facts(self, node_classes: Sequence[Any]) -> Catalog:
-        """Return instance types, offerings, prices and reservations as EC2 gives them now."""
+    def catalog_facts(
+        self, zones: Collection[str], reservations: Iterable[Json], now: datetime
+    ) -> Catalog:
+        """Return what is sold in *zones* (everywhere if none are named), with prices."""
 
-    def resolve(self, node_class: Any) -> Json:
-        """Return an EC2NodeClass's status: subnets, security groups, AMIs, profile, conditions."""
+    def reservations(self, node_class: EC2NodeClass) -> tuple[Json, ...]:
+        """Return the active capacity reservations that *node_class* selects."""
+
+    def resolve(self, node_class: EC2NodeClass) -> Found:
+        """Return what an EC2NodeClass's selectors find now."""
+
+    def image(self, reference: str) -> Image | None:
+        """Return digest, size and architectures of an image; None where no registry shows it."""
+
+    def builder_image(self, path: str) -> str | None:
+        """Return the AMI in the public SSM parameter at *path*."""
 
     def run_seeder(self, request: Json) -> str:
         """Launch one seed builder idempotently (client token in *request*); return its id."""
 
-    def create_snapshot(self, volume: Json) -> str:
+    def builders(self, wanted: Mapping[str, str]) -> tuple[Json, ...]:
+        """Return the seed builders that carry the *wanted* tags."""
+
+    def stop_builder(self, instance_id: str) -> None:
+        """Stop a seed builder."""
+
+    def create_snapshot(self, volume_id: str, description: str, marks: Mapping[str, str]) -> str:
         """Snapshot a builder's data volume, once per seed tag; return the snapshot id."""
 
-    def snapshots(self, tags: Mapping[str, str]) -> tuple[Json, ...]:
-        """Return this stack's snapshots that carry *tags*."""
+    def snapshots(self, wanted: Mapping[str, str]) -> tuple[Json, ...]:
+        """Return this stack's snapshots that carry the *wanted* tags."""
 
-    def delete_snapshot(self, snapshot_id: str) -> None:
-        """Delete a snapshot; one that is gone is fine."""
+    def delete_snapshot(self, snapshot_id: str) -> bool:
+        """Delete a snapshot; one that is gone is fine, one in use gives False."""
 
-    def image_size(self, image: str) -> Json:
-        """Return digest, compressed bytes and architectures of an image (ECR or registry manifest)."""
+    def delete_seed_volumes(self, wanted: Mapping[str, str]) -> int:
+        """Delete loose volumes of seed builders with the *wanted* tags."""
 
 
 class Ledger(Protocol):
@@ -192,10 +225,10 @@ class Ledger(Protocol):
     def reactions(self) -> tuple[Reaction, ...]:
         """Return every reaction that has not ended, for budgets and the sweep."""
 
-    def seeds(self) -> tuple[Any, ...]:
-        """Return the published seeds (core.seeding.Seed)."""
+    def seeds(self) -> tuple[Seed, ...]:
+        """Return the published seeds."""
 
-    def put_seed(self, seed: Any) -> None:
+    def put_seed(self, seed: Seed) -> None:
         """Write a seed row, whatever its state."""
 
     def lock_seed(self, key: str, owner: str, seconds: float) -> bool:

@@ -1,0 +1,153 @@
+"""The only place that wires: settings in, a World out, once for each function's sandbox.
+
+Here alone flows and adapters meet, and mypy checks that the ones fit the others' ports. Everything
+is imported when it is asked for: the webhook's world needs neither pydantic nor the planner, and a
+cold start pays for nothing that its function does not use.
+
+On AWS a process is one function's sandbox. In the embedded cloud all functions share one process,
+so worlds are kept by function name and `forget` drops one, as AWS drops a sandbox that died;
+`use_clock` puts that cloud's time in the place of the wall's.
+"""
+
+from __future__ import annotations
+
+import os
+from base64 import b64decode
+from collections.abc import Callable
+from datetime import datetime
+from functools import cached_property
+from threading import RLock
+from typing import TYPE_CHECKING
+
+from outrider.adapters.clock import clock
+from outrider.observability import Telemetry
+
+if TYPE_CHECKING:
+    from outrider.adapters.aws.bus import Bus
+    from outrider.adapters.aws.secrets import Secrets
+    from outrider.adapters.aws.session import Session
+    from outrider.adapters.kube.cluster import KubeCluster
+    from outrider.flows.ports import Cloud, World
+    from outrider.flows.webhook import WebhookWorld
+    from outrider.settings import Settings
+
+_worlds: dict[str, World] = {}
+_webhooks: dict[str, WebhookWorld] = {}
+_lock = RLock()
+
+
+def world() -> World:
+    """Return this function's World, made on its first call."""
+    key = _sandbox()
+    with _lock:
+        if key not in _worlds:
+            from outrider import settings
+
+            _worlds[key] = assemble(settings.read())
+        return _worlds[key]
+
+
+def webhook_world() -> WebhookWorld:
+    """Return the webhook's World: EventBridge, the secrets in force, logs and metrics."""
+    key = _sandbox()
+    with _lock:
+        if key not in _webhooks:
+            _webhooks[key] = _assemble_webhook()
+        return _webhooks[key]
+
+
+def assemble(settings: Settings) -> World:
+    """Return a World on the real adapters, as *settings* say."""
+    from outrider.adapters.aws.bus import Bus
+    from outrider.adapters.aws.cloud import Cloud as Ec2
+    from outrider.adapters.aws.ledger import Ledger
+    from outrider.adapters.aws.session import Session
+    from outrider.adapters.aws.workflows import Workflows
+    from outrider.flows.ports import World
+
+    session = Session(settings.region)
+    cloud = Ec2(session, settings.cluster, settings.stack, clock.now)
+    machines = {"drain": settings.drain_machine_arn, "seed": settings.seed_machine_arn}
+    return World(
+        settings=settings,
+        clock=clock,
+        cluster=_cluster(settings, session, cloud),
+        cloud=cloud,
+        ledger=Ledger(
+            session,
+            settings.ledger_table,
+            clock.now,
+            launches_per_minute=settings.max_launches_per_minute,
+            dollars_per_hour=settings.max_dollars_per_hour,
+        ),
+        bus=Bus(session, settings.decision_bus, clock.now),
+        workflows=Workflows(session, machines, settings.join_queue_url),
+        telemetry=Telemetry(settings.cluster),
+    )
+
+
+def use_clock(
+    now: Callable[[], datetime] | None, sleep: Callable[[float], None] | None = None
+) -> None:
+    """Run every function of this process by *now* and *sleep*; None goes back to the wall's."""
+    clock.use(now, sleep)
+
+
+def forget(function: str) -> None:
+    """Drop what the sandbox of *function* holds in memory."""
+    with _lock:
+        _worlds.pop(function, None)
+        _webhooks.pop(function, None)
+
+
+def _sandbox() -> str:
+    return os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
+
+
+def _cluster(settings: Settings, session: Session, cloud: Cloud) -> KubeCluster:
+    from outrider.adapters.aws.ekstoken import EksToken
+    from outrider.adapters.kube.client import Client, Endpoint
+    from outrider.adapters.kube.cluster import KubeCluster
+
+    def endpoint() -> Endpoint:
+        identity = cloud.cluster()
+        authority = b64decode(identity.certificate_authority).decode()
+        return Endpoint(identity.endpoint.rstrip("/"), authority)
+
+    token = EksToken(session, settings.cluster, clock.now, settings.partition)
+    return KubeCluster(Client(endpoint, token, clock.sleep), clock.now)
+
+
+def _assemble_webhook() -> WebhookWorld:
+    from outrider.flows.webhook import WebhookWorld
+
+    region = os.environ.get("OUTRIDER_REGION") or os.environ.get("AWS_REGION", "")
+    cluster = os.environ.get("OUTRIDER_CLUSTER", "")
+    name = os.environ.get("OUTRIDER_WEBHOOK_SECRET_NAME", "")
+    reach = _Reach(region, name)
+    return WebhookWorld(cluster, reach.secrets, reach.hint, Telemetry(cluster))
+
+
+class _Reach:
+    """The webhook's way out; boto3 is imported by the first call that gets this far."""
+
+    def __init__(self, region: str, secret: str) -> None:
+        self._region = region
+        self._secret = secret
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the secrets in force."""
+        return self._wired[0]()
+
+    def hint(self, cluster: str) -> None:
+        """Wake the planner of *cluster*."""
+        self._wired[1].hint(cluster)
+
+    @cached_property
+    def _wired(self) -> tuple[Secrets, Bus]:
+        from outrider.adapters.aws.bus import Bus
+        from outrider.adapters.aws.secrets import Secrets
+        from outrider.adapters.aws.session import Session
+
+        session = Session(self._region)
+        return Secrets(session, self._secret, clock.now), Bus(session, "", clock.now)
