@@ -24,7 +24,7 @@ from typing import Any
 
 from outrider.local.aws import ACCOUNT, REGION
 from outrider.local.clock import Clock, Stopped
-from outrider.local.sandbox import Invocation, Killed, TimedOut, inside
+from outrider.local.sandbox import Invocation, Killed, TimedOut, inside, listen
 
 log = logging.getLogger("outrider.local")
 
@@ -93,7 +93,7 @@ class Context:
 
 @dataclass(slots=True)
 class _Kill:
-    """A fault for the next invocation of one function."""
+    """A fault for one function: of its next invocation, or of the first that makes so many calls."""
 
     after_seconds: float | None = None
     at_call: int | None = None
@@ -218,6 +218,7 @@ class Registry:
 
         def check(invocation: Invocation) -> None:
             if kill and kill.at_call is not None and invocation.calls >= kill.at_call:
+                kill.at_call = None
                 raise Killed(f"before call {invocation.calls}")
             if (
                 kill
@@ -242,6 +243,7 @@ class Registry:
         )
         error: dict[str, Any] | None = None
         result: Any = None
+        listen()
         with inside(invocation):
             try:
                 handler = self._handler(function)
@@ -264,10 +266,13 @@ class Registry:
         )
 
     def _kill_of(self, function: Function) -> _Kill | None:
-        for key in (function.logical_id.lower(), function.name.lower()):
-            for name in tuple(self.kills):
-                if name in (key, key.removesuffix("function")):
-                    return self.kills.pop(name)
+        """Return the kill that awaits this invocation; one at a call stays until it comes to it."""
+        names = (function.logical_id.lower(), function.name.lower())
+        for name, kill in tuple(self.kills.items()):
+            if name in names or f"{name}function" in names:
+                if kill.at_call is None:
+                    del self.kills[name]
+                return kill
         return None
 
     def _handler(self, function: Function) -> Handler:

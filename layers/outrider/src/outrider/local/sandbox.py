@@ -10,6 +10,7 @@ function does.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 import threading
@@ -20,6 +21,7 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+import boto3
 import botocore.handlers
 import urllib3.connectionpool
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -147,27 +149,93 @@ class Output(io.TextIOBase):
         return self.process.encoding
 
 
+def listen() -> None:
+    """Make sure that what functions print is heard, whoever replaced `sys.stdout` meanwhile.
+
+    A logger that was made before keeps the stream of its day, so its handlers are moved as well.
+    """
+    output = sys.stdout
+    if not isinstance(output, Output):
+        output = Output(output)
+        sys.stdout = output  # type: ignore[assignment]
+    for handler in logging.getLogger("outrider").handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is not sys.stderr:
+            handler.stream = output
+
+
 Serve = Callable[..., AWSResponse | None]
+_serve: Serve | None = None
+_hooked = False
 _installed: list[Callable[[], None]] = []
 _lock = threading.Lock()
 
 
 def install(serve: Serve) -> None:
     """Put the sandbox in place; *serve* answers what botocore is about to send."""
+    global _serve  # noqa: PLW0603 - the process has one cloud
     with _lock:
         if _installed:
             raise RuntimeError("an embedded cloud runs in this process already")
+        _serve = serve
+        _hook_botocore()
+        listen()
         _installed.extend(
-            (_patch_environment(), _patch_output(), _patch_botocore(serve), _patch_urllib3())
+            (_patch_environment(), _patch_sessions(), _patch_urllib3(), _patch_pools(), _mute)
         )
-        _installed.append(_patch_pools())
 
 
 def remove() -> None:
     """Put everything back as it was."""
+    global _serve  # noqa: PLW0603 - see install
     with _lock:
+        _serve = None
         while _installed:
             _installed.pop()()
+
+
+def _mute() -> None:
+    if isinstance(sys.stdout, Output):
+        sys.stdout = sys.stdout.process
+
+
+def _before_send(request: AWSPreparedRequest, **event: Any) -> AWSResponse | None:
+    """Count a call of a function, and answer it here if it is meant for here."""
+    invocation = _current.get()
+    if invocation:
+        invocation.call()
+    if _serve is None:
+        return None
+    with inside(None):
+        return _serve(request, **event)
+
+
+def _hook_botocore() -> None:
+    """Have every session made from now on ask `_before_send`; once for the process's life."""
+    global _hooked  # noqa: PLW0603 - a session keeps its hooks, so there must be one of them
+    if not _hooked:
+        _hooked = True
+        botocore.handlers.BUILTIN_HANDLERS.append(("before-send", _before_send))
+
+
+def _patch_sessions() -> Callable[[], None]:
+    """Give each function a default session of its own: a session remembers its credentials."""
+    original = boto3._get_default_session
+    sessions: dict[str, boto3.Session] = {}
+
+    def default_session() -> boto3.Session:
+        invocation = _current.get()
+        if invocation is None:
+            return original()
+        if invocation.function not in sessions:
+            sessions[invocation.function] = boto3.Session()
+        return sessions[invocation.function]
+
+    boto3._get_default_session = default_session
+
+    def undo() -> None:
+        boto3._get_default_session = original
+
+    return undo
 
 
 def _patch_environment() -> Callable[[], None]:
@@ -180,38 +248,13 @@ def _patch_environment() -> Callable[[], None]:
     return undo
 
 
-def _patch_output() -> Callable[[], None]:
-    original = sys.stdout
-    ours = Output(original)
-    sys.stdout = ours  # type: ignore[assignment]
-
-    def undo() -> None:
-        if sys.stdout is ours:
-            sys.stdout = original
-
-    return undo
-
-
-def _patch_botocore(serve: Serve) -> Callable[[], None]:
-    def before_send(request: AWSPreparedRequest, **event: Any) -> AWSResponse | None:
-        invocation = _current.get()
-        if invocation:
-            invocation.call()
-        with inside(None):
-            return serve(request, **event)
-
-    hook = ("before-send", before_send)
-    botocore.handlers.BUILTIN_HANDLERS.append(hook)
-    return lambda: botocore.handlers.BUILTIN_HANDLERS.remove(hook)
-
-
 def _patch_urllib3() -> Callable[[], None]:
     pool = urllib3.connectionpool.HTTPConnectionPool
     original = pool.urlopen
 
     def urlopen(self: Any, *args: Any, **kwargs: Any) -> Any:
         invocation = _current.get()
-        if invocation and not kwargs.get("retries_counted"):
+        if invocation:
             invocation.call()
         return original(self, *args, **kwargs)
 
@@ -233,7 +276,7 @@ def _patch_pools() -> Callable[[], None]:
             return original(self, call, *args, **kwargs)
         return original(self, copy_context().run, call, *args, **kwargs)
 
-    ThreadPoolExecutor.submit = submit  # type: ignore[method-assign]
+    ThreadPoolExecutor.submit = submit  # type: ignore[method-assign, assignment]
 
     def undo() -> None:
         ThreadPoolExecutor.submit = original  # type: ignore[method-assign]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -121,6 +122,8 @@ def _sam(source: Json, values: Mapping[str, Any], path: Path) -> Json:
         undo_mark_unicode_str_in_template,
     )
 
+    # It counts how it is used, publishes to nobody, and complains of that at its end.
+    logging.getLogger("samtranslator.metrics.metrics").setLevel(logging.ERROR)
     parameters = dict(values)
     to_py27_compatible_template(source, parameters)
     translator = Translator(None, Parser(), boto_session=boto3.Session(region_name=REGION))
