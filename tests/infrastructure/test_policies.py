@@ -166,7 +166,8 @@ def test_roles_are_passed_to_ec2_alone() -> None:
     """Only the listed node roles can be passed, and only to EC2."""
     passing = [(name, s) for name, s in statements() if "iam:PassRole" in s["Action"]]
     assert {name for name, _ in passing} == {
-        f"{function}FunctionRole" for function in ("Provision", "Interrupt", "Disrupt", "Seed")
+        f"{function}FunctionRole"
+        for function in ("Provision", "Interrupt", "Disrupt", "Lifecycle", "Seed", "Catalog")
     }
     for _, statement in passing:
         assert statement["Resource"] == [NODE_ROLE]

@@ -153,6 +153,7 @@ def test_a_long_drain_hands_over_before_its_history_is_full() -> None:
         "claim",
         "instanceId",
         "reason",
+        "begun",
         "deadline",
         "replacements",
         "round",

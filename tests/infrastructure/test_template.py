@@ -22,7 +22,7 @@ FUNCTIONS = {
     "seed",
     "catalog",
 }
-PLANNERS = {"provision", "interrupt", "disrupt"}
+PLANNERS = {"provision", "interrupt", "disrupt", "lifecycle"}
 
 PARAMETERS = {
     "ClusterName",

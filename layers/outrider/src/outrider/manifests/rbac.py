@@ -68,7 +68,7 @@ WRITE: Mapping[str, Sequence[Rule]] = {
     "interrupt": (*SAY, *LAUNCH, *CORDON),
     "drain": (*SAY, *END, *EVICT),
     "disrupt": (*SAY, *LAUNCH, *CORDON),
-    "lifecycle": (*SAY, *END, *STATUS),
+    "lifecycle": (*SAY, *LAUNCH, *END, *STATUS),  # the sweep replaces what no event told
     "seed": SAY,
     "catalog": (*SAY, *STATUS),
 }
