@@ -111,6 +111,18 @@ class ClusterState:
         """Return the state with exactly *pods*."""
         return self._with(pods=tuple(pods))
 
+    def with_nodeclaims(self, claims: Iterable[NodeClaim]) -> ClusterState:
+        """Return the state with *claims* as well; one of a name that is known replaces it."""
+        known = {claim.name: claim for claim in self.nodeclaims}
+        known.update((claim.name, claim) for claim in claims)
+        return self._with(nodeclaims=tuple(known.values()))
+
+    def with_nodeclasses(self, classes: Iterable[EC2NodeClass]) -> ClusterState:
+        """Return the state with *classes* in place of those of the same name."""
+        known = {item.name: item for item in self.nodeclasses}
+        known.update((item.name, item) for item in classes)
+        return self._with(nodeclasses=tuple(known.values()))
+
     def _with(self, **changes: Any) -> ClusterState:
         kept = {item.name: getattr(self, item.name) for item in fields(self)}
         return ClusterState(**{**kept, **changes, "_index": {}})

@@ -89,16 +89,16 @@ class Cluster(Protocol):
 
 
 class Cloud(Protocol):
-    """EC2, EKS, the registries and the price lists."""
+    """EC2, its neighbours and its price lists."""
 
     def cluster(self) -> ClusterIdentity:
-        """Return the EKS cluster as nodes must know it."""
+        """Return the EKS cluster as its nodes must know it."""
 
     def ensure_template(self, template: TemplateRequest) -> tuple[str, int]:
         """Return (launch template id, version) for *template*, made if its hash is new."""
 
     def create_fleet(self, call: Json) -> FleetResult:
-        """Launch; no capacity is a result with errors, not an exception."""
+        """Send a CreateFleet *call*; no capacity is a result with errors, not an exception."""
 
     def subnets(self, ids: Sequence[str]) -> tuple[Subnet, ...]:
         """Return subnets by id with their free addresses now."""
@@ -109,7 +109,7 @@ class Cloud(Protocol):
     def instances(
         self, ids: Iterable[str] = (), *, tags: Mapping[str, str] | None = None
     ) -> tuple[Instance, ...]:
-        """Return instances by id, or all of this cluster's by tag; ended ones are left out."""
+        """Return instances by id, or all of this cluster's by tag; unknown ids are left out."""
 
     def terminate(self, ids: Sequence[str]) -> None:
         """Terminate instances; an unknown id does not keep the others alive."""
@@ -144,7 +144,7 @@ class Cloud(Protocol):
         """Return the seed builders that carry the *wanted* tags."""
 
     def stop_builder(self, instance_id: str) -> None:
-        """Stop a seed builder."""
+        """Stop a seed builder; one that is stopped stays so."""
 
     def create_snapshot(self, volume_id: str, description: str, marks: Mapping[str, str]) -> str:
         """Snapshot a builder's data volume, once per seed tag; return the snapshot id."""
@@ -238,7 +238,10 @@ class Ledger(Protocol):
         """Give a build lock back."""
 
     def spend(self, launches: int, dollars_per_hour: float, now: datetime) -> bool:
-        """Count launches against MaxLaunchesPerMinute; False when the brake holds."""
+        """Count *launches* against MaxLaunchesPerMinute; False when a brake holds.
+
+        *dollars_per_hour* is what would run afterwards, compared with MaxDollarsPerHour.
+        """
 
 
 class Bus(Protocol):

@@ -120,7 +120,7 @@ class Cloud:
 
         *reservations* are entries of DescribeCapacityReservations that node classes select.
         """
-        sold = types.sold_in(self._session)
+        sold = types.sold_in(self._session, zones)
         facts = types.facts(self._session, sold)
         listed = prices.on_demand(self._session, facts)
         try:
@@ -134,7 +134,7 @@ class Cloud:
             held.setdefault(str(entry["InstanceType"]), []).append(offering)
         kinds = []
         for name in sorted(facts):
-            here = sorted(sold[name] & set(zones)) if zones else sorted(sold[name])
+            here = sorted(sold[name])
             offerings = [
                 offering
                 for zone in here

@@ -6,7 +6,7 @@ Refuses to know prices (`adapters.aws.prices`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -41,13 +41,14 @@ def facts(session: Session, names: Iterable[str]) -> dict[str, Ec2Facts]:
     return found
 
 
-def sold_in(session: Session) -> dict[str, set[str]]:
-    """Return type -> the zones that sell it."""
+def sold_in(session: Session, zones: Collection[str]) -> dict[str, set[str]]:
+    """Return type -> the *zones* that sell it; no zones named are all of the region."""
+    filters = [{"Name": "location", "Values": sorted(zones)}] if zones else []
     with errors.speaking("DescribeInstanceTypeOfferings"):
         pages = session.client("ec2").get_paginator("describe_instance_type_offerings")
         return describe.zones(
             entry
-            for page in pages.paginate(LocationType="availability-zone")
+            for page in pages.paginate(LocationType="availability-zone", Filters=filters)
             for entry in page["InstanceTypeOfferings"]
         )
 
