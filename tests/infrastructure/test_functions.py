@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -50,6 +53,24 @@ def test_a_handler_is_observed(name: str) -> None:
         "logger.inject_lambda_context",
         "metrics.log_metrics",
     ]
+
+
+def test_the_webhook_starts_light() -> None:
+    """Neither pydantic nor boto3 nor kubernetes nor numpy is imported before the first hint."""
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import json, sys, functions.webhook.app; print(json.dumps(sorted(sys.modules)))",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    heavy = {"pydantic", "boto3", "botocore.session", "kubernetes", "numpy", "highspy"}
+    assert not heavy & set(json.loads(told.stdout))
 
 
 def test_function_folders_bring_no_requirements() -> None:
