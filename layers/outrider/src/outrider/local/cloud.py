@@ -124,6 +124,7 @@ class Cloud:
 
     def _wire(self) -> None:
         """Make the rooms and let each answer its operations."""
+        _speak_up()
         self.endpoint = Endpoint()
         self._undo.append(lambda: mototime.use(None))
         mototime.use(self.clock)
@@ -185,6 +186,7 @@ class Cloud:
             self.eks,
         ):
             room.install()
+        self._undo.append(self.functions.forget)
         self._undo.append(self.pollers.remove)
         self._undo.append(self.machines.remove)
         self.endpoint.serve("monitoring:PutMetricData", self.metrics.put_metric_data)
@@ -402,6 +404,13 @@ def _json(status: int, document: Any) -> Reply:
     return status, {"Content-Type": "application/json"}, json.dumps(document).encode()
 
 
+def _speak_up() -> None:
+    """Keep the cloud's own words out of the functions' log, whose logger is our parent."""
+    log.propagate = False
+    if not log.handlers and logging.lastResort is not None:
+        log.addHandler(logging.lastResort)
+
+
 def _fresh_account(seed: int) -> None:
     """Empty moto's state, and let its dice fall the same for the same seed."""
     import moto.settings
@@ -416,11 +425,11 @@ def _fresh_account(seed: int) -> None:
 
 def _put_functions_on(clock: Clock) -> Callable[[], None]:
     """Put the functions' own clock on *clock*; return what undoes it."""
-    from outrider.adapters.clock import clock as functions_clock
+    from outrider import bootstrap
 
     def sleep(seconds: float) -> None:
         if clock.may_wait():
             clock.sleep(seconds)
 
-    functions_clock.use(clock.now, sleep)
-    return lambda: functions_clock.use(None)
+    bootstrap.use_clock(clock.now, sleep)
+    return lambda: bootstrap.use_clock(None)

@@ -54,6 +54,7 @@ class Fleets:
     timeline: Timeline
     now: Callable[[], Any]
     _answers: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    _free: dict[str, int] = field(default_factory=dict)
 
     def install(self) -> None:
         """Answer CreateFleet."""
@@ -85,6 +86,7 @@ class Fleets:
 
     def _launch(self, wanted: dict[str, Any]) -> dict[str, Any]:
         fleet = _Fleet(merged_tags(wanted.get("TagSpecifications")))
+        self._free.clear()
         for capacity_type, target, options in _parts(wanted):
             self._fill(fleet, wanted, capacity_type, target, options)
         answer: dict[str, Any] = {
@@ -211,9 +213,7 @@ class Fleets:
         elif reservation := _reservation_of(data):
             left, problem = self.reservations.room(reservation, name, zone)
         else:
-            with self.instances.endpoint.lock:
-                free = self.instances.backend.get_subnet(subnet_id).available_ip_addresses
-            if int(free) <= 0:
+            if self._free_addresses(subnet_id) <= 0:
                 problem = (
                     "InsufficientFreeAddressesInSubnet",
                     f"There are not enough free addresses in subnet '{subnet_id}'.",
@@ -221,6 +221,13 @@ class Fleets:
         return Pool(
             index, specification, override, data, name, subnet_id, zone, hourly, left, problem
         )
+
+    def _free_addresses(self, subnet_id: str) -> int:
+        """Return a subnet's free addresses, counted once a call: moto walks every interface."""
+        if subnet_id not in self._free:
+            subnet = self.instances.backend.get_subnet(subnet_id)
+            self._free[subnet_id] = int(subnet.available_ip_address_count)
+        return self._free[subnet_id]
 
     def _place(self, override: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, str]:
         """Return the subnet and the zone that an override means."""

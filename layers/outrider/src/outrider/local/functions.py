@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-import sys
 import threading
 import traceback
 import uuid
@@ -22,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from outrider import bootstrap
 from outrider.local.aws import ACCOUNT, REGION
 from outrider.local.clock import Clock, Stopped
 from outrider.local.sandbox import Invocation, Killed, TimedOut, inside, listen
@@ -286,9 +286,12 @@ class Registry:
         """Forget everything that a function keeps in memory."""
         with self._lock:
             self._handlers.pop(function.name, None)
-        forget = getattr(sys.modules.get("outrider.bootstrap"), "forget", None)
-        if forget is not None:
-            forget(function.name)
+        bootstrap.forget(function.name)
+
+    def forget(self) -> None:
+        """Forget every sandbox: the cloud ends."""
+        for function in self.functions.values():
+            self._lose_sandbox(function)
 
 
 def load(function: Function) -> Handler:

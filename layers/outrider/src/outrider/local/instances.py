@@ -411,7 +411,6 @@ class Instances:
             for snapshot in fresh:
                 snapshot.outrider_known = True
                 snapshot.status = "pending"
-                snapshot.progress = "0%"
         for snapshot in fresh:
             size = float(snapshot.volume.size or 1)
             self.timeline.record("snapshot", id=snapshot.id, state="pending", gib=size)
@@ -425,7 +424,6 @@ class Instances:
             if snapshot.id not in self.backend.snapshots:
                 return
             snapshot.status = "completed"
-            snapshot.progress = "100%"
         self.timeline.record(
             "snapshot", id=snapshot.id, state="completed", gib=float(snapshot.volume.size or 1)
         )
