@@ -43,6 +43,7 @@ LAUNCHED_FROM = (
     "subnet/",
     "capacity-reservation/",
     "placement-group/",
+    "spot-instances-request/",  # passes by without tags; the instance behind it needs them
 )
 CREATES = {
     "ec2:CreateFleet",

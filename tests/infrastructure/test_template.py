@@ -229,6 +229,18 @@ def test_every_queue_has_a_dead_letter_queue_with_an_alarm() -> None:
     assert all(queue["MessageRetentionPeriod"] == 1209600 for queue in dead.values())
 
 
+def test_lifecycle_may_queue_for_itself() -> None:
+    """Lambda ends an SQS loop after sixteen rounds; a joining node needs more looks than that."""
+    assert {n for n, f in functions().items() if f.get("RecursiveLoop") == "Allow"} == {"lifecycle"}
+
+
+def test_planners_wait_in_the_queue_and_not_for_the_lease() -> None:
+    """No more interrupt functions run at once than one lease can use."""
+    for name, mapping in mappings():
+        if name in {"interrupt", "lifecycle"}:
+            assert mapping["ScalingConfig"] == {"MaximumConcurrency": 2}
+
+
 def test_queues_are_encrypted_and_named_by_their_logical_ids() -> None:
     """A queue's name says which queue it is."""
     for name, queue in stack().of("AWS::SQS::Queue").items():
