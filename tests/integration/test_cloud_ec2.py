@@ -204,9 +204,7 @@ def test_a_gang_is_launched_whole_or_not_at_all(cloud: Cloud, template: str) -> 
         {"insufficientCapacity": [{**rule, "zone": zone} for zone in ("us-east-1a", "us-east-1b")]}
     )
     options = {"SingleAvailabilityZone": True, "MinTargetCapacity": 3}
-    overrides = [
-        {"InstanceType": "g6.xlarge", "SubnetId": subnet} for subnet in subnets(cloud)[:2]
-    ]
+    overrides = [{"InstanceType": "g6.xlarge", "SubnetId": subnet} for subnet in subnets(cloud)[:2]]
     refused = fleet(cloud, template, overrides, count=3, options=options)
     assert not refused["Instances"]
     assert {one["ErrorCode"] for one in refused["Errors"]} == {"InsufficientInstanceCapacity"}

@@ -1,7 +1,7 @@
 """The embedded cloud executes a template: bus, queues, functions, machines, schedules, alarms.
 
-On a DiscreteClock, so that minutes cost milliseconds and every run is the same. The Kubernetes side is
-left out here.
+On a DiscreteClock, so that minutes cost milliseconds and every run is the same. The Kubernetes side
+is left out here.
 """
 
 from __future__ import annotations
@@ -263,9 +263,7 @@ def test_control_answers_over_http(cloud: Cloud) -> None:
     """Clock, timeline and faults are served beside AWS; a bad fault is 400 with the reason."""
     with urllib.request.urlopen(f"{cloud.url}/_outrider/clock", timeout=5) as answer:
         assert json.load(answer)["at"] == 0
-    bad = urllib.request.Request(
-        f"{cloud.url}/_outrider/faults", b'{"nonsense": 1}', method="POST"
-    )
+    bad = urllib.request.Request(f"{cloud.url}/_outrider/faults", b'{"nonsense": 1}', method="POST")
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(bad, timeout=5)
     with refused.value as error:

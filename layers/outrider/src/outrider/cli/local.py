@@ -1,7 +1,8 @@
 """`outrider local`: the whole application on this machine, in the foreground, until Ctrl-C.
 
-Standard output carries exactly two lines, once everything is ready; all else goes to standard error.
-What it makes (a kubeconfig, a note of its process) lies in the temporary folder and goes when it ends.
+Standard output carries exactly two lines, once everything is ready; all else goes to standard
+error. What it makes (a kubeconfig, a note of its process) lies in the temporary folder and goes
+when it ends.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The account before the stack is deployed: network, node role, and who a caller is.
 
 A VPC with a subnet in each of three zones and a security group, tagged for discovery; the node role
-with its instance profile. Answers the identity and CloudFormation reads, and Lambda's Invoke. Refuses
-to know what the stack holds.
+with its instance profile. Answers the identity and CloudFormation reads, and Lambda's Invoke.
+Refuses to know what the stack holds.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Desk:
 
     def _deployed(self, wanted: dict[str, Any]) -> Stack:
         name = str(wanted.get("StackName") or "")
-        if self.stack is None or (name and self.stack.name not in name.split("/")[-2:] + [name]):
+        if self.stack is None or (name and self.stack.name not in [*name.split("/")[-2:], name]):
             raise Refused("ValidationError", f"Stack with id {name} does not exist")
         return self.stack
 

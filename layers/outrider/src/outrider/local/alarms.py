@@ -1,10 +1,10 @@
 """CloudWatch's numbers and its alarms, evaluated on the clock.
 
 Metrics come from what functions print (Embedded Metric Format), from PutMetricData, and from the
-services here (SQS, Lambda, Step Functions, EventBridge). Every alarm of the template is evaluated each
-period as CloudWatch does: statistic or metric math, M out of N datapoints, treatment of missing data.
-A change of state is written to moto, so that DescribeAlarms shows it, published as an event, and sent
-to the alarm's actions. Refuses to know what any metric means.
+services here (SQS, Lambda, Step Functions, EventBridge). Every alarm of the template is evaluated
+each period as CloudWatch does: statistic or metric math, M out of N datapoints, treatment of
+missing data. A change of state is written to moto, so that DescribeAlarms shows it, published as an
+event, and sent to the alarm's actions. Refuses to know what any metric means.
 """
 
 from __future__ import annotations
@@ -236,16 +236,18 @@ def statistic_of(values: list[float], statistic: str) -> float:
         low = math.floor(rank)
         high = min(low + 1, len(ordered) - 1)
         return ordered[low] + (ordered[high] - ordered[low]) * (rank - low)
-    return {
-        "Sum": math.fsum,
-        "Average": lambda some: math.fsum(some) / len(some),
-        "Maximum": max,
-        "Minimum": min,
-        "SampleCount": lambda some: float(len(some)),
-    }[statistic](values)
+    return _STATISTICS[statistic](values)
 
 
-_OPERATORS: dict[type[ast.operator] | type[ast.cmpop], Callable[[Any, Any], Any]] = {
+_STATISTICS: dict[str, Callable[[list[float]], float]] = {
+    "Sum": math.fsum,
+    "Average": lambda some: math.fsum(some) / len(some),
+    "Maximum": max,
+    "Minimum": min,
+    "SampleCount": lambda some: float(len(some)),
+}
+
+_OPERATORS: dict[type[ast.operator | ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -261,30 +263,34 @@ _OPERATORS: dict[type[ast.operator] | type[ast.cmpop], Callable[[Any, Any], Any]
 
 
 def evaluate(expression: str, values: Mapping[str, float | None]) -> float | None:
-    """Return a metric-math expression's value: arithmetic, comparisons, IF, FILL, MAX, MIN, ABS, SUM."""
+    """Return a metric-math expression's value: arithmetic, comparisons, IF, FILL, MAX, MIN, ABS,
+    SUM.
+    """
     text = expression.replace("&&", " and ").replace("||", " or ")
     return _math(ast.parse(text, mode="eval").body, values)
 
 
 def _math(node: ast.expr, values: Mapping[str, float | None]) -> float | None:
+    result: float | None
     match node:
         case ast.Constant(value=int() | float() as number):
-            return float(number)
+            result = float(number)
         case ast.Name(id=name):
-            return values[name]
+            result = values[name]
         case ast.BinOp(left=left, op=op, right=right):
-            return _both(op, _math(left, values), _math(right, values))
+            result = _both(op, _math(left, values), _math(right, values))
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            value = _math(operand, values)
-            return None if value is None else -value
+            result = _both(ast.Mult(), -1.0, _math(operand, values))
         case ast.Compare(left=left, ops=[op], comparators=[right]):
-            return _both(op, _math(left, values), _math(right, values))
+            result = _both(op, _math(left, values), _math(right, values))
         case ast.BoolOp(op=op, values=parts):
             truths = [bool(_math(part, values)) for part in parts]
-            return float(all(truths) if isinstance(op, ast.And) else any(truths))
+            result = float(all(truths) if isinstance(op, ast.And) else any(truths))
         case ast.Call(func=ast.Name(id=name), args=arguments):
-            return _called(name, arguments, values)
-    raise ValueError(f"no metric math: {ast.unparse(node)}")
+            result = _called(name, arguments, values)
+        case _:
+            raise ValueError(f"no metric math: {ast.unparse(node)}")
+    return result
 
 
 def _both(op: ast.operator | ast.cmpop, left: float | None, right: float | None) -> float | None:

@@ -1,7 +1,7 @@
 """Which pools a fleet fills, in which order: EC2's allocation strategies as arithmetic.
 
-A pool is one override of one launch template config. The capacity left in a pool stands for EC2's own
-estimate of depth. Matches the strategies as documented for `instant` fleets; refuses to launch
+A pool is one override of one launch template config. The capacity left in a pool stands for EC2's
+own estimate of depth. Matches the strategies as documented for `instant` fleets; refuses to launch
 anything.
 """
 
@@ -69,7 +69,7 @@ def allotted(rounds: Sequence[Sequence[Pool]], target: float) -> tuple[dict[int,
     counts: dict[int, int] = {}
     short: list[Pool] = []
     for pools in rounds:
-        usable = []
+        usable: list[Pool] = []
         for pool in pools:
             (short if pool.left <= 0 or pool.problem else usable).append(pool)
         while target > 1e-9 and usable:

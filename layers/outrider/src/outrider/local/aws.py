@@ -1,9 +1,10 @@
-"""The AWS endpoint: every call of boto3, the CLI, the functions and the state machines goes through here.
+"""The AWS endpoint: every call of boto3, the CLI, the functions and the state machines goes through
+here.
 
-A call is answered by the first who wants it: a fault, an operation of our own (what moto lacks or does
-otherwise than AWS), or moto. moto is not thread-safe, so one lock is around all of it; our operations
-take it where they touch moto's state. `moto_call` asks moto alone. Calls of this process do not
-travel over HTTP: `in_process` serves botocore's before-send event.
+A call is answered by the first who wants it: a fault, an operation of our own (what moto lacks or
+does otherwise than AWS), or moto. moto is not thread-safe, so one lock is around all of it; our
+operations take it where they touch moto's state. `moto_call` asks moto alone. Calls of this process
+do not travel over HTTP: `in_process` serves botocore's before-send event.
 """
 
 from __future__ import annotations

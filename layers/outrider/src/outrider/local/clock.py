@@ -1,14 +1,14 @@
 """Time for the embedded cloud: every timer, wait and timestamp in `outrider.local` is on one Clock.
 
 Two clocks, one promise. `ScaledClock` runs `speed` times as fast as the wall and serves people and
-clients. `DiscreteClock` serves repeatable tests: it moves only when nothing is runnable, exactly one
-thread runs at a time (the dispatcher hands a baton to a worker and waits until the worker sleeps or
-ends), and timers that are due at the same instant fire in the order in which they were set.
+clients. `DiscreteClock` serves repeatable tests: it moves only when nothing is runnable, exactly
+one thread runs at a time (the dispatcher hands a baton to a worker and waits until the worker
+sleeps or ends), and timers that are due at the same instant fire in the order in which they were
+set.
 
-Rules for everything in `outrider.local`: no `time.sleep`, no `time.time`, no `datetime.now`; a short
-piece of work goes into `call_later`, one that blocks (a handler, a state machine) into `spawn`, and
-one worker waits for another at a `gate`.
-Refuses to know what it times.
+Rules for everything in `outrider.local`: no `time.sleep`, no `time.time`, no `datetime.now`; a
+short piece of work goes into `call_later`, one that blocks (a handler, a state machine) into
+`spawn`, and one worker waits for another at a `gate`. Refuses to know what it times.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class Gate(Protocol):
         """Return whether the gate is open."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Hold the calling worker until the gate opens or *timeout* passes; return whether it is open."""
+        """Hold the calling worker until the gate opens or *timeout* passes; return whether it is
+        open.
+        """
 
 
 class Clock(Protocol):
@@ -89,12 +91,14 @@ class Clock(Protocol):
         """Fire nothing more, and wake every sleeper with `Stopped`."""
 
 
-class Stopped(BaseException):  # noqa: N818 - like SystemExit: it ends a thread and is no error
+class Stopped(BaseException):
     """The clock was stopped while this worker slept; not an Exception, so that no handler eats it."""
 
 
 def every(clock: Clock, seconds: float, action: Action) -> None:
-    """Run *action* each *seconds*, the first time after one such wait, for as long as the clock runs."""
+    """Run *action* each *seconds*, the first time after one such wait, for as long as the clock
+    runs.
+    """
 
     def beat() -> None:
         clock.call_later(seconds, beat)

@@ -2,8 +2,8 @@
 
 `Cloud` wires the rooms, furnishes the account, deploys template.yaml, starts the Kubernetes API and
 installs in it what `outrider manifests` prints. On a ScaledClock it serves people and clients; on a
-DiscreteClock a test moves it by `run`, and the same seed gives the same run. One cloud at a time in a
-process: moto's state is the process's.
+DiscreteClock a test moves it by `run`, and the same seed gives the same run. One cloud at a time in
+a process: moto's state is the process's.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ log = logging.getLogger("outrider.local")
 CLUSTER = "local"
 STACK = "outrider-local"
 CONTROL = "/_outrider/"
-# Ticks rarer than this are run once at the start: a stack that has been up for a while has had them.
+# Ticks rarer than this run once at the start: a stack that has been up for a while has had them.
 RARE_SECONDS = 300.0
 
 
@@ -153,9 +153,7 @@ class Cloud:
             self.endpoint, self.clock, self.router.deliver, self.router.event
         )
         self.gateway = Gateway(self.clock, self.functions, self.url)
-        self.machines = Machines(
-            self.endpoint, self.clock, self.timeline, self.client, publish
-        )
+        self.machines = Machines(self.endpoint, self.clock, self.timeline, self.client, publish)
         self.alarms = Alarms(self.endpoint, self.clock, self.metrics, publish, self.client)
         self.market = Market(self.endpoint, self.clock)
         self.reservations = Reservations(self.endpoint, self.clock, publish)
@@ -167,9 +165,7 @@ class Cloud:
         )
         self.reclaim = Reclaim(self.instances, self.clock, publish)
         self.desk = Desk(self.endpoint, self.clock, self.functions)
-        self.eks = Eks(
-            self.endpoint, self.clock, CLUSTER, images.KUBERNETES, self.desk.role_of
-        )
+        self.eks = Eks(self.endpoint, self.clock, CLUSTER, images.KUBERNETES, self.desk.role_of)
         self._connect()
 
     def _connect(self) -> None:
@@ -286,9 +282,7 @@ class Cloud:
                 )
             return self._clients[service]
 
-    def run(
-        self, seconds: float, until: Callable[[], bool] = lambda: False
-    ) -> bool:
+    def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
         """Let *seconds* of the clock pass, or fewer when *until* holds; return whether it does."""
         if isinstance(self.clock, DiscreteClock):
             return self.clock.run(seconds, until)
@@ -364,9 +358,7 @@ class Cloud:
             rows.append(("AWS/SQS", "ApproximateAgeOfOldestMessage", dimensions, age))
         return rows
 
-    def _answer(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes
-    ) -> Reply:
+    def _answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Answer a request to the endpoint: control, HTTP APIs, AWS."""
         if path.startswith(CONTROL):
             return self._control(method, path.removeprefix(CONTROL).partition("?")[0], body)
@@ -375,29 +367,30 @@ class Cloud:
         return self.endpoint.handle(method, f"{self.url}{path}", headers, body)
 
     def _control(self, method: str, what: str, body: bytes) -> Reply:
-        if (method, what) == ("GET", "clock"):
-            return _json(
-                200,
-                {
-                    "now": self.clock.now().isoformat(timespec="milliseconds"),
-                    "at": round(self.timeline.at(), 3),
-                    "speed": self.clock.speed,
-                },
-            )
-        if (method, what) == ("GET", "timeline"):
-            lines = "".join(json.dumps(entry) + "\n" for entry in self.timeline.entries())
-            return 200, {"Content-Type": "application/x-ndjson"}, lines.encode()
-        if (method, what) == ("GET", "faults"):
-            return _json(200, self.faults.current)
-        if (method, what) == ("POST", "faults"):
-            try:
-                self.faults.set(json.loads(body or b"{}"))
-            except BadFault as error:
-                return _json(400, {"error": str(error)})
-            except ValueError as error:
-                return _json(400, {"error": f"the body is no JSON: {error}"})
-            return _json(200, self.faults.current)
-        return _json(404, {"error": f"no {method} {CONTROL}{what}"})
+        match method, what:
+            case "GET", "clock":
+                now = self.clock.now().isoformat(timespec="milliseconds")
+                at = round(self.timeline.at(), 3)
+                reply = _json(200, {"now": now, "at": at, "speed": self.clock.speed})
+            case "GET", "timeline":
+                lines = "".join(json.dumps(entry) + "\n" for entry in self.timeline.entries())
+                reply = 200, {"Content-Type": "application/x-ndjson"}, lines.encode()
+            case "GET", "faults":
+                reply = _json(200, self.faults.current)
+            case "POST", "faults":
+                reply = self._new_faults(body)
+            case _:
+                reply = _json(404, {"error": f"no {method} {CONTROL}{what}"})
+        return reply
+
+    def _new_faults(self, body: bytes) -> Reply:
+        try:
+            self.faults.set(json.loads(body or b"{}"))
+        except BadFault as error:
+            return _json(400, {"error": str(error)})
+        except ValueError as error:
+            return _json(400, {"error": f"the body is no JSON: {error}"})
+        return _json(200, self.faults.current)
 
 
 def _json(status: int, document: Any) -> Reply:

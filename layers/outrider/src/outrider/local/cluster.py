@@ -1,4 +1,5 @@
-"""The Kubernetes side of the cloud: the embedded API (or one that exists), its kubelets, their machines.
+"""The Kubernetes side of the cloud: the embedded API (or one that exists), its kubelets, their
+machines.
 
 Turns what EC2 knows of a running instance into what a kubelet needs to know, and tells the kubelets
 when machines come and go. Refuses to know what runs on them.
@@ -6,16 +7,12 @@ when machines come and go. Refuses to know what runs on them.
 
 from __future__ import annotations
 
-import base64
-import gzip
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from outrider.local.aws import ACCOUNT, REGION
 from outrider.local.clock import Clock
 from outrider.local.instances import Instances
-from outrider.local.market import ZONES, facts
 from outrider.local.timeline import Timeline
 
 Authenticate = Callable[[str], tuple[str, list[str]] | None]

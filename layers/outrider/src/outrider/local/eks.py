@@ -1,9 +1,9 @@
 """EKS: the cluster that the embedded Kubernetes API is, its access entries, and who a token is.
 
-DescribeCluster answers with the API's own address and CA. A token is a presigned STS GetCallerIdentity
-URL; its access key says which function signed it, the function's role is looked up among the access
-entries, and that gives the Kubernetes user and groups, as EKS's authenticator does. The signature is
-not verified: keys here open nothing.
+DescribeCluster answers with the API's own address and CA. A token is a presigned STS
+GetCallerIdentity URL; its access key says which function signed it, the function's role is looked
+up among the access entries, and that gives the Kubernetes user and groups, as EKS's authenticator
+does. The signature is not verified: keys here open nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Faults on demand: what `POST /_outrider/faults` sets.
 
 One set at a time; a new one replaces it whole, an unknown key or a bad value changes nothing and is
-said. Throttles and failures refuse calls here; capacity, kills, events and nodes are told to the room
-that owns them. The keys and their meaning are the command line's contract.
+said. Throttles and failures refuse calls here; capacity, kills, events and nodes are told to the
+room that owns them. The keys and their meaning are the command line's contract.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Every override is a pool with a price and a capacity; the allocation strategy picks, insufficient
 capacity comes back in Errors beside what was launched, a client token replays its first answer, a
 fleet with MinTargetCapacity launches that many or none. Instances come from `Instances.launch`, so
-launch template and override apply as they would on AWS. Matches events-and-fleet facts 2.2 to 2.4 of
-the specification; refuses any other type of fleet, which outrider never asks for.
+launch template and override apply as they would on AWS. Matches events-and-fleet facts 2.2 to 2.4
+of the specification; refuses any other type of fleet, which outrider never asks for.
 """
 
 from __future__ import annotations
@@ -29,8 +29,13 @@ LONGEST_TOKEN = 64
 _MIN_PRICE = 0.001
 _NO_SPOT = "There is no Spot capacity available that matches your request."
 _NO_CAPACITY = (
-    "We currently do not have sufficient {0} capacity in the Availability Zone you requested ({1}). "
-    "Our system will be working on provisioning additional capacity."
+    "We currently do not have sufficient {0} capacity in the Availability Zone you requested "
+    "({1}). Our system will be working on provisioning additional capacity."
+)
+
+
+_NOT_OFFERED = (
+    "Your requested instance type ({0}) is not supported in your requested Availability Zone ({1})."
 )
 
 
@@ -203,21 +208,16 @@ class Fleets:
         if facts(name) is None:
             problem = ("InvalidInstanceType", f"The instance type '{name}' does not exist")
         elif not offered(name, zone):
-            problem = (
-                "Unsupported",
-                f"Your requested instance type ({name}) is not supported in your requested "
-                f"Availability Zone ({zone}).",
-            )
+            problem = ("Unsupported", _NOT_OFFERED.format(name, zone))
         elif "MaxPrice" in override and float(override["MaxPrice"]) < hourly:
             problem = ("SpotMaxPriceTooLow", f"Your Spot request price is lower than {hourly}.")
         elif reservation := _reservation_of(data):
             left, problem = self.reservations.room(reservation, name, zone)
-        else:
-            if self._free_addresses(subnet_id) <= 0:
-                problem = (
-                    "InsufficientFreeAddressesInSubnet",
-                    f"There are not enough free addresses in subnet '{subnet_id}'.",
-                )
+        elif self._free_addresses(subnet_id) <= 0:
+            problem = (
+                "InsufficientFreeAddressesInSubnet",
+                f"There are not enough free addresses in subnet '{subnet_id}'.",
+            )
         return Pool(
             index, specification, override, data, name, subnet_id, zone, hourly, left, problem
         )

@@ -1,10 +1,11 @@
-"""The Lambda functions of the template, run in this process from CodeUri and Handler as AWS runs them.
+"""The Lambda functions of the template, run in this process from CodeUri and Handler as AWS runs
+them.
 
 A function has its own environment, access key, timeout and sandbox; the layer is the installed
 package. A synchronous invocation returns the payload or the error to its invoker, who owns the
-retries; an asynchronous one is tried three times (after 1 and 2 minutes) within its maximum event age
-and then goes to its on-failure destination. Matches Lambda's invocation model; refuses to know what
-the functions do. A sandbox that is killed or times out is thrown away.
+retries; an asynchronous one is tried three times (after 1 and 2 minutes) within its maximum event
+age and then goes to its on-failure destination. Matches Lambda's invocation model; refuses to know
+what the functions do. A sandbox that is killed or times out is thrown away.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class _Kill:
     at_call: int | None = None
 
 
-class TooManyRequests(Exception):  # noqa: N818 - Lambda's own word
+class TooManyRequests(Exception):
     """The reserved concurrency is used up."""
 
 
@@ -124,7 +125,7 @@ class Registry:
         """Return the function of a name or an ARN, qualified or not."""
         name = reference
         if ":function:" in reference:
-            name = reference.split(":function:")[1].split(":")[0]
+            name = reference.split(":function:")[1].split(":", maxsplit=1)[0]
         return self.functions.get(name) or self.functions.get(name.split(":")[0])
 
     def set_kills(

@@ -1,8 +1,9 @@
 """API Gateway HTTP APIs: routes to functions, payload format 2.0, the stage's throttle.
 
-An API is served under `/_api/<api id>` of the cloud's own endpoint; `local` turns the address that the
-template's Outputs give into that one. A token bucket on the clock answers 429 as the stage's rate and
-burst say; a function's error is a 500 as API Gateway gives it. Refuses to know what the routes are for.
+An API is served under `/_api/<api id>` of the cloud's own endpoint; `local` turns the address that
+the template's Outputs give into that one. A token bucket on the clock answers 429 as the stage's
+rate and burst say; a function's error is a 500 as API Gateway gives it. Refuses to know what the
+routes are for.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class Gateway:
             api.tokens -= 1.0
             return True
 
-    def _event(  # noqa: PLR0917 - one payload, many parts
+    def _event(
         self,
         api_id: str,
         api: _Api,

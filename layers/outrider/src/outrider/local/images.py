@@ -1,8 +1,8 @@
 """The public images of EKS: AL2023 and Bottlerocket for the cluster's version, and their SSM names.
 
 moto has neither the parameters nor images that fit them. Both are made here, and only for what AWS
-has too: no NVIDIA image for what does not exist, Neuron on x86_64 alone. Image ids are a hash of the
-name, so they are the same in every run.
+has too: no NVIDIA image for what does not exist, Neuron on x86_64 alone. Image ids are a hash of
+the name, so they are the same in every run.
 """
 
 from __future__ import annotations

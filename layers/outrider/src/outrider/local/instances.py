@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from outrider.local.aws import ACCOUNT, REGION, Endpoint
@@ -264,10 +265,14 @@ class Instances:
         )
 
     def _named(self, wanted: dict[str, Any]) -> list[Any]:
-        found, missing = [], []
+        found: list[Any] = []
+        missing: list[str] = []
         for instance_id in wanted.get("InstanceIds", []):
             instance = self.find(instance_id)
-            (missing if instance is None else found).append(instance or instance_id)
+            if instance is None:
+                missing.append(str(instance_id))
+            else:
+                found.append(instance)
         if missing:
             listed = ", ".join(missing)
             plural = "s" if len(missing) > 1 else ""
@@ -416,7 +421,7 @@ class Instances:
             self.timeline.record("snapshot", id=snapshot.id, state="pending", gib=size)
             self.clock.call_later(
                 max(size * SNAPSHOT_SECONDS_PER_GIB, SNAPSHOT_LEAST_SECONDS),
-                lambda snapshot=snapshot: self._snapshot_done(snapshot),
+                partial(self._snapshot_done, snapshot),
             )
 
     def _snapshot_done(self, snapshot: Any) -> None:

@@ -2,8 +2,8 @@
 
 The definitions are run by an interpreter that we did not write; the shims here are those that were
 found by running it: JSONata by jsonata-python, a definite JSONPath gives a scalar, datetimes of SDK
-results become text, SDK errors have AWS's names, Wait and Retry are on the clock (`mototime` gives the
-threads and sleeps). Executions go on the timeline and their changes of status on the event bus.
+results become text, SDK errors have AWS's names, Wait and Retry are on the clock (`mototime` gives
+the threads and sleeps). Executions go on the timeline and their changes of status on the event bus.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Machines:
 
     def _client_for(
         self,
-        region: str,
+        region: str,  # noqa: ARG002 - moto's own parameter, as the next but one
         service: str,
         state_credentials: Any = None,  # noqa: ARG002 - moto's own
     ) -> Any:

@@ -177,15 +177,17 @@ class Market:
 
     def _scores(self, wanted: dict[str, Any], _call: Call) -> dict[str, Any]:
         types = wanted.get("InstanceTypes") or []
-        scores = []
+        by_zone: dict[str, int] = {}
         for zone, zone_id in ZONES.items():
             available = [name for name in types if self.left(name, zone, "spot") > 0]
             # With fewer than three types EC2 always answers low.
-            score = max(1, min(9, 3 * len(available)))
-            scores.append({"Region": REGION, "AvailabilityZoneId": zone_id, "Score": score})
-        if not wanted.get("SingleAvailabilityZone"):
-            best = max(int(one["Score"]) for one in scores)
-            scores = [{"Region": REGION, "Score": best}]
+            by_zone[zone_id] = max(1, min(9, 3 * len(available)))
+        scores: list[dict[str, Any]] = [{"Region": REGION, "Score": max(by_zone.values())}]
+        if wanted.get("SingleAvailabilityZone"):
+            scores = [
+                {"Region": REGION, "AvailabilityZoneId": zone_id, "Score": score}
+                for zone_id, score in by_zone.items()
+            ]
         if not types and not wanted.get("InstanceRequirementsWithMetadata"):
             raise Refused("MissingParameter", "InstanceTypes or InstanceRequirements is needed")
         return {"SpotPlacementScores": scores}

@@ -1,20 +1,21 @@
 """moto on the embedded cloud's clock, and the one place that reaches into moto's modules for time.
 
 moto asks `moto.core.utils.utcnow` (and, in its state machine interpreter, `datetime`, `time` and
-`threading`) for the time and for threads. `install` puts ours in their place once per process, before
-moto's other modules are imported; with no cloud running they answer as before. The cloud that runs
-says so with `use`. Refuses to know what moto does with the time.
+`threading`) for the time and for threads. `install` puts ours in their place once per process,
+before moto's other modules are imported; with no cloud running they answer as before. The cloud
+that runs says so with `use`. Refuses to know what moto does with the time.
 """
 
 from __future__ import annotations
 
-import datetime as real_datetime
+import datetime as real_datetime  # noqa: ICN001 - beside the one on the clock
 import importlib
 import sys
 import threading
 import time as real_time
 import types
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from outrider.local.clock import Clock, Gate
@@ -76,7 +77,7 @@ class _Thread:
         self.name = name
         self.daemon = daemon
         self.native_id = 0
-        self._work = lambda: target(*args, **(kwargs or {}))
+        self._work = partial(target, *args, **(kwargs or {}))
         self._done: Gate | None = None
 
     def start(self) -> None:
@@ -153,7 +154,7 @@ def install() -> None:
     utils = importlib.import_module("moto.core.utils")
     original = utils.utcnow
     if original is not _utcnow:
-        utils.utcnow = _utcnow
+        utils.__dict__["utcnow"] = _utcnow
         for name, module in list(sys.modules.items()):
             if name.startswith("moto.") and getattr(module, "utcnow", None) is original:
                 module.__dict__["utcnow"] = _utcnow

@@ -1,11 +1,11 @@
 """SQS on the clock, and the event source mappings that feed functions from it.
 
 moto holds queues and messages; its time is ours (`mototime`). This module makes delays, visibility
-timeouts and retention move on the clock without polling: whatever changes a queue plans the next look
-at the instant when another message can become visible. A mapping reads as Lambda's pollers do: up
-to a batch, after its window, one batch of a FIFO group at a time, partial batch responses, failed
-messages left until their visibility timeout, redrive after maxReceiveCount. FIFO deduplication holds
-for five minutes, also after the message was deleted (moto forgets it).
+timeouts and retention move on the clock without polling: whatever changes a queue plans the next
+look at the instant when another message can become visible. A mapping reads as Lambda's pollers do:
+up to a batch, after its window, one batch of a FIFO group at a time, partial batch responses,
+failed messages left until their visibility timeout, redrive after maxReceiveCount. FIFO
+deduplication holds for five minutes, also after the message was deleted (moto forgets it).
 """
 
 from __future__ import annotations

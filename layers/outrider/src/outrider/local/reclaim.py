@@ -1,8 +1,8 @@
 """EC2 takes Spot instances back: the warning, and two minutes later the end.
 
-Only what the simulator itself announces is carried out; a warning that a client puts on the bus only
-warns. `interrupt` and `recommend` are for the demo and for tests; whoever wants a restless market calls
-them on the clock.
+Only what the simulator itself announces is carried out; a warning that a client puts on the bus
+only warns. `interrupt` and `recommend` are for the demo and for tests; whoever wants a restless
+market calls them on the clock.
 """
 
 from __future__ import annotations

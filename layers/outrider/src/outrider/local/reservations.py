@@ -1,9 +1,9 @@
 """Capacity reservations and capacity blocks: moto has none.
 
-A reservation is a number of instances of one type in one zone; instances that target it use it up, and
-give it back when they end. A block has an end: EC2 warns 40 minutes before it and takes the instances
-30 minutes before (`Reclaim` does that on the clock). Offerings of blocks are always there, at the
-on-demand price, starting at the next hour.
+A reservation is a number of instances of one type in one zone; instances that target it use it up,
+and give it back when they end. A block has an end: EC2 warns 40 minutes before it and takes the
+instances 30 minutes before (`Reclaim` does that on the clock). Offerings of blocks are always
+there, at the on-demand price, starting at the next hour.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from outrider.local.aws import ACCOUNT, REGION, Endpoint
 from outrider.local.clock import Clock
 from outrider.local.market import ZONES, facts, price
 from outrider.local.wire import Call, Refused
+
+_ARN = f"arn:aws:ec2:{REGION}:{ACCOUNT}:capacity-reservation"
 
 
 @dataclass(slots=True)
@@ -75,7 +77,7 @@ class Reservations:
         if left <= 0:
             return 0, (
                 "ReservationCapacityExceeded",
-                "The requested reservation does not have sufficient compatible and available capacity",
+                "The requested reservation does not have sufficient available capacity",
             )
         return left, None
 
@@ -210,7 +212,7 @@ class Reservations:
                 "capacity-reservation-id": reservation.id,
                 "end-date": end.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
             },
-            [f"arn:aws:ec2:{REGION}:{ACCOUNT}:capacity-reservation/{reservation.id}"],
+            [f"{_ARN}/{reservation.id}"],
         )
 
         def take() -> None:
@@ -224,7 +226,7 @@ class Reservations:
         return {
             "CapacityReservationId": one.id,
             "OwnerId": ACCOUNT,
-            "CapacityReservationArn": f"arn:aws:ec2:{REGION}:{ACCOUNT}:capacity-reservation/{one.id}",
+            "CapacityReservationArn": f"{_ARN}/{one.id}",
             "AvailabilityZone": one.zone,
             "AvailabilityZoneId": ZONES.get(one.zone, ""),
             "InstanceType": one.instance_type,

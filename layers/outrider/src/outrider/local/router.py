@@ -3,8 +3,8 @@
 moto holds buses, rules and targets, so whatever a client adds, disables or deletes counts from its
 next event on. Delivery is ours: Lambda (asynchronously, with its own retries), Step Functions, SQS,
 SNS, log groups and other buses, with input, input path and input transformer, each target's retry
-policy and dead-letter queue. At least once and in any order is what EventBridge promises; the faults
-`duplicateEvents` and `reorderEvents` take it at its word.
+policy and dead-letter queue. At least once and in any order is what EventBridge promises; the
+faults `duplicateEvents` and `reorderEvents` take it at its word.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class Router:
         elif service == "sns":
             self.client("sns").publish(TopicArn=arn, Message=text)
         elif service == "logs":
-            self._log(arn.split(":log-group:")[1].split(":")[0], text)
+            self._log(arn.split(":log-group:")[1].split(":", maxsplit=1)[0], text)
         elif service == "events" and ":event-bus/" in arn:
             self.put(event, arn.rpartition("/")[2])
         else:

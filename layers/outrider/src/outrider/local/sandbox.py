@@ -1,10 +1,11 @@
-"""A function's sandbox inside this process: its environment, its standard output, its way out to AWS.
+"""A function's sandbox inside this process: its environment, its standard output, its way out to
+AWS.
 
 On AWS every function has a process of its own. Here a context variable says which invocation the
-running code belongs to, and `os.environ`, `sys.stdout` and botocore's and urllib3's ways out look at
-it: a function sees its own variables, its output is its log, its calls are counted and may be the
-last one (`Killed`). `install` and `remove` bracket the life of one cloud. Refuses to know what a
-function does.
+running code belongs to, and `os.environ`, `sys.stdout` and botocore's and urllib3's ways out look
+at it: a function sees its own variables, its output is its log, its calls are counted and may be
+the last one (`Killed`). `install` and `remove` bracket the life of one cloud. Refuses to know what
+a function does.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def listen() -> None:
     output = sys.stdout
     if not isinstance(output, Output):
         output = Output(output)
-        sys.stdout = output  # type: ignore[assignment]
+        sys.stdout = output
     for handler in logging.getLogger("outrider").handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is not sys.stderr:
             handler.stream = output

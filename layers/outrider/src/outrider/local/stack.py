@@ -1,9 +1,10 @@
-"""The stack: every resource of the translated template, made by the API call that CloudFormation makes.
+"""The stack: every resource of the translated template, made by the API call that CloudFormation
+makes.
 
 What moto has becomes a resource of moto's; what it only records (schedules, event source mappings,
-alarms) or lacks (HttpApi, access entries) goes to the room of the embedded cloud that does it. What IAM
-would evaluate (permissions, policies) is stored and not enforced. A resource type without a maker is
-an error: nothing of the template is skipped.
+alarms) or lacks (HttpApi, access entries) goes to the room of the embedded cloud that does it. What
+IAM would evaluate (permissions, policies) is stored and not enforced. A resource type without a
+maker is an error: nothing of the template is skipped.
 """
 
 from __future__ import annotations
@@ -613,7 +614,6 @@ class _Rest(_Maker):
             VpcId=properties["VpcId"],
         )
         return Made(made["GroupId"], {"GroupId": made["GroupId"], "VpcId": properties["VpcId"]})
-
 
     def ingress(self, logical_id: str, properties: Json) -> Made:
         """Open a security group to another."""

@@ -1,10 +1,10 @@
 """The template: read, translated by SAM's own translator, and resolved value by value.
 
-`translate` gives the CloudFormation document that `sam deploy` would send, with each function's folder
-and each state machine's definition remembered beside it (they go to S3 on AWS). `Resolver` evaluates
-intrinsic functions and asks its `lookup` for a resource the moment somebody refers to it, which is
-CloudFormation's order of creation. An intrinsic that it does not know is an error. Refuses to know
-what any resource does.
+`translate` gives the CloudFormation document that `sam deploy` would send, with each function's
+folder and each state machine's definition remembered beside it (they go to S3 on AWS). `Resolver`
+evaluates intrinsic functions and asks its `lookup` for a resource the moment somebody refers to it,
+which is CloudFormation's order of creation. An intrinsic that it does not know is an error. Refuses
+to know what any resource does.
 """
 
 from __future__ import annotations
@@ -279,11 +279,8 @@ def _text(value: Any) -> str:
 def definition(path: Path, substitutions: Mapping[str, Any]) -> str:
     """Return a state machine's definition as JSON, its substitutions made."""
     text = path.read_text()
-    document: Any
-    if path.suffix in (".yaml", ".yml"):
-        document = yaml.safe_load(text)
-    else:
-        document = json.loads(text)
+    is_yaml = path.suffix in (".yaml", ".yml")
+    document = yaml.safe_load(text) if is_yaml else json.loads(text)
     return substitute(json.dumps(document), substitutions)
 
 

@@ -2,8 +2,8 @@
 
 One JSON object a happening: `at` (seconds on the clock since ready), `kind`, and the kind's own
 fields. Kinds and fields are the command line's contract: podPending, hint, plan, createFleet,
-instance, nodeJoined, nodeReady, nodeInitialized, podBound, podRunning, signal, taint, evict, podGone,
-terminate, snapshot, execution, fault.
+instance, nodeJoined, nodeReady, nodeInitialized, podBound, podRunning, signal, taint, evict,
+podGone, terminate, snapshot, execution, fault.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import Any
 
 import boto3
@@ -25,7 +26,7 @@ def lambda_handler(event: dict[str, Any], context: Any) -> Any:
             Item={"pk": {"S": f"call-{order['name']}-{index}"}},
         )
     if "metric" in order:
-        print(json.dumps(_metric(order["metric"])))
+        sys.stdout.write(json.dumps(_metric(order["metric"])) + "\n")
     return {
         "function": os.environ["AWS_LAMBDA_FUNCTION_NAME"],
         "who": boto3.client("sts").get_caller_identity()["Arn"],
