@@ -36,6 +36,7 @@ from outrider.flows.planning import catalog_now, homeless, patience, policy_of, 
 from outrider.flows.ports import World
 
 PATIENCE_SECONDS = 8.0
+LOOKS = 2
 WARNED = {
     "SpotInterruption": "SpotInterrupted",
     "ReservationInterruption": "CapacityReservationInstanceInterrupted",
@@ -253,19 +254,33 @@ def _replace(taken: Sequence[Taken], state: ClusterState, held: Lease | None, wo
         world.ledger.flag(lease.LEAVING, now + lease.FLAG_SPAN)
         world.bus.hint(world.settings.cluster)
         return
-    names = [one.reaction.node or one.reaction.claim for one in taken]
-    after = state.without(*names)
-    pods = (*homeless(state, names), *pending(after, now))
-    catalog = catalog_now(world, now).without(_avoided(taken, now))
-    made = plan(after, pods, catalog, policy_of(world), now, expired=patience(world))
     decision = decision_id(world.settings.cluster, "replace", held.token)
-    launched = launch.launch(world, made, after, held, decision)
-
-    joining = {
-        placement.pod: placement.node
-        for placement in made.placements
-        if after.node(placement.node) is None
-    }
+    names = [one.reaction.node or one.reaction.claim for one in taken]
+    joining: dict[str, str] = {}
+    launched = launch.Launched(yielded=True)
+    for _ in range(LOOKS):
+        after = state.without(*names)
+        pods = (*homeless(state, names), *pending(after, now))
+        avoided = _avoided(taken, now)
+        made = plan(
+            after,
+            pods,
+            catalog_now(world, now).without(avoided),
+            policy_of(world),
+            now,
+            expired=patience(world),
+        )
+        joining = {
+            placement.pod: placement.node
+            for placement in made.placements
+            if after.node(placement.node) is None
+        }
+        launched = launch.launch(world, made, after, held, decision, pods=pods, avoided=avoided)
+        if launched.claims or not launched.yielded:
+            break
+        state = world.cluster.state()  # what an earlier invocation left undone changed the ground
+    if launched.yielded:
+        world.bus.hint(world.settings.cluster)
     for one in taken:
         moved = {pod.key for pod in state.pods_on(one.reaction.node)}
         claims = {name for name, pods_of in launched.claims.items() if moved & set(pods_of)}
@@ -273,8 +288,6 @@ def _replace(taken: Sequence[Taken], state: ClusterState, held: Lease | None, wo
         row = replace(one.row, replacements=tuple(sorted(claims)), planned=True)
         world.ledger.update_reaction(row)
         _report_replacement(one, row, world)
-    if launched.yielded:
-        world.bus.hint(world.settings.cluster)
 
 
 def _avoided(taken: Iterable[Taken], now: datetime) -> Mapping[Pool, datetime]:

@@ -13,7 +13,7 @@ from outrider.apis.pod import Pod
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
 from outrider.core.protection import movable
-from outrider.core.scheduling.plan import Policy
+from outrider.core.scheduling.policy import Policy
 from outrider.flows.ports import World
 
 DEADLINE_SECONDS = 10.0

@@ -12,7 +12,6 @@ facts into signals and hands them to `flows.interrupt`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -23,14 +22,12 @@ from outrider.apis.placement import NO_SCHEDULE
 from outrider.apis.signals import (
     BlockDetail,
     BlockExpiry,
-    ExecutionStatus,
     ImpairedDetail,
     InstanceImpaired,
     Rebalance,
     Signal,
     SpotInterruption,
 )
-from outrider.apis.signals import parse as parse_signal
 from outrider.core.clusterstate import ClusterState
 from outrider.core.records import Reaction
 from outrider.core.repair import diagnose
@@ -70,37 +67,6 @@ def sweep(world: World) -> bool:
     finally:
         world.bus.flush()
     return True
-
-
-def revive(event: Mapping[str, Any], world: World) -> bool:
-    """Start a drain again whose execution failed, timed out or was aborted; return whether it was.
-
-    *event* is the message of Step Functions about that execution, which carries its input.
-    """
-    signal = parse_signal(event)
-    if not isinstance(signal, ExecutionStatus) or not signal.detail.input:
-        return False
-    started = parse_input(signal.detail.input)
-    instance_id = str(started.get("instanceId", ""))
-    row = world.ledger.reaction(instance_id) if instance_id else None
-    if row is None or row.ended:
-        return False
-    successor = int(started.get("successor", 0)) + 1
-    fresh = {**started, "round": 0, "successor": successor}
-    name = f"{row.decision}-{instance_id}-again-{successor}"
-    execution = world.workflows.start("drain", name, fresh)
-    world.ledger.update_reaction(replace(row, execution=execution))
-    world.telemetry.log("drain taken up again", instanceId=instance_id, after=signal.detail.status)
-    return True
-
-
-def parse_input(text: str) -> Mapping[str, Any]:
-    """Return the JSON object in an execution's input, an empty one where there is none."""
-    try:
-        content = json.loads(text)
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _impaired(

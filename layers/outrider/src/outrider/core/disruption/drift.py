@@ -1,0 +1,143 @@
+"""Drift: nodes that are no longer what their NodePool and EC2NodeClass ask for.
+
+The reasons, in the order in which one is named (F130): the NodePool's hash, the node class's hash
+(both from annotations: a missing one, or one of another hash version, is no drift), requirements
+that the node's labels no longer meet, an AMI that the class no longer selects, a capacity
+reservation that it no longer selects. Empty drifted nodes go first, together; then the oldest
+drift, one node a pass, its replacement first (F132). With terminationGracePeriod a drifted node
+goes although its pods hold it (F12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from outrider.apis import labels
+from outrider.apis.nodeclaim import DRIFTED, NodeClaim
+from outrider.apis.nodeclass import EC2NodeClass
+from outrider.apis.nodepool import NodePool
+from outrider.core.disruption.candidates import Candidate
+from outrider.core.disruption.result import Blocked, Command, Proposal, Reason
+from outrider.core.disruption.scene import Scene, budget_spent, homeless
+from outrider.core.requirements import Requirements
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def propose(scene: Scene) -> Proposal:
+    """Return the commands for drifted nodes: the empty ones, and the longest drifted other one."""
+    drifted = [
+        (candidate, why) for candidate in scene.candidates if (why := reason(candidate, scene))
+    ]
+    drifted.sort(key=lambda pair: (not pair[0].empty, _since(pair[0]), pair[0].name))
+    commands: list[Command] = []
+    blocked: list[Blocked] = []
+    busy = False
+    for candidate, why in drifted:
+        proposed = _propose(scene, candidate, why, busy=busy)
+        if isinstance(proposed, Blocked):
+            blocked.append(proposed)
+        else:
+            busy = busy or not candidate.empty
+            scene.accept(proposed)
+            commands.append(proposed)
+    return Proposal(tuple(commands), tuple(blocked))
+
+
+def reason(candidate: Candidate, scene: Scene) -> str:
+    """Return why the node of *candidate* has drifted, or ""."""
+    claim = candidate.claim
+    if claim is None:
+        return ""
+    node_class = scene.state.nodeclass(candidate.pool.node_class)
+    return (
+        _pool_drift(candidate.pool, claim)
+        or (_class_drift(node_class, claim) if node_class else "")
+        or _requirements_drift(candidate)
+        or (_image_drift(node_class, claim) if node_class else "")
+        or (_reservation_drift(node_class, candidate) if node_class else "")
+    )
+
+
+def _propose(scene: Scene, candidate: Candidate, why: str, *, busy: bool) -> Command | Blocked:
+    period = candidate.grace_period
+    if candidate.held is not None and period is None:
+        return candidate.held
+    if scene.allowance.left(candidate.pool.name, Reason.DRIFTED) < 1:
+        return budget_spent(candidate, Reason.DRIFTED)
+    if busy and not candidate.empty:
+        return budget_spent(candidate, "a second drifted node with pods in one pass")
+    found = scene.relocate([candidate])
+    if found.lost:
+        return homeless(candidate, found.lost)
+    return Command(
+        reason=Reason.DRIFTED,
+        nodes=(candidate.name,),
+        launches=found.launches,
+        placements=found.placements,
+        savings_per_hour=scene.price([candidate])
+        - sum(launch.price_per_hour for launch in found.launches),
+        why=why,
+        deadline=scene.now + period if period is not None else None,
+    )
+
+
+def _since(candidate: Candidate) -> datetime:
+    """Return since when the node has drifted, as far as that is written; its age stands in."""
+    claim = candidate.claim
+    condition = claim.status.condition(DRIFTED) if claim else None
+    if condition is not None and condition.status == "True" and condition.last_transition_time:
+        return condition.last_transition_time
+    return (claim.metadata.creation_timestamp if claim else None) or LONG_AGO
+
+
+def _pool_drift(pool: NodePool, claim: NodeClaim) -> str:
+    changed = _changed(
+        pool.metadata.annotations,
+        claim.metadata.annotations,
+        labels.NODEPOOL_HASH,
+        labels.NODEPOOL_HASH_VERSION,
+    )
+    return f"NodePoolDrifted: the template of NodePool {pool.name} has changed" if changed else ""
+
+
+def _class_drift(node_class: EC2NodeClass, claim: NodeClaim) -> str:
+    name = node_class.metadata.name
+    changed = _changed(
+        node_class.metadata.annotations,
+        claim.metadata.annotations,
+        labels.NODECLASS_HASH,
+        labels.NODECLASS_HASH_VERSION,
+    )
+    return f"NodeClassDrift: EC2NodeClass {name} has changed" if changed else ""
+
+
+def _changed(wanted: Mapping[str, str], had: Mapping[str, str], key: str, version: str) -> bool:
+    """Return whether the hash under *key* differs between two annotations of one hash version."""
+    hashes, versions = (wanted.get(key), had.get(key)), (wanted.get(version), had.get(version))
+    return None not in hashes and versions[0] == versions[1] and hashes[0] != hashes[1]
+
+
+def _requirements_drift(candidate: Candidate) -> str:
+    wanted = Requirements.of(candidate.pool.spec.template.spec.requirements)
+    for key in sorted(wanted):
+        if not wanted[key].has(candidate.node.labels.get(key)):
+            return f"RequirementsDrifted: the node does not meet {wanted[key]}"
+    return ""
+
+
+def _image_drift(node_class: EC2NodeClass, claim: NodeClaim) -> str:
+    image, known = claim.status.image_id, {ami.id for ami in node_class.status.amis}
+    if not image or not known or image in known:
+        return ""
+    return f"AMIDrift: {image} is not among the images of EC2NodeClass {node_class.metadata.name}"
+
+
+def _reservation_drift(node_class: EC2NodeClass, candidate: Candidate) -> str:
+    used = candidate.node.labels.get(labels.CAPACITY_RESERVATION_ID)
+    bought = candidate.node.labels.get(labels.CAPACITY_TYPE)
+    known = {reservation.id for reservation in node_class.status.capacity_reservations}
+    if not used or bought != labels.RESERVED or not known or used in known:
+        return ""
+    return f"CapacityReservationDrift: {used} is no longer selected"
