@@ -1,0 +1,607 @@
+"""From an HTTP request to an answer: routes, authentication, authorisation, representations.
+
+Knows paths, query parameters and content types, and nothing of sockets, so that it can be asked
+directly. Answers are Status objects where something is refused. A list or a watch holds references to
+stored objects and copies none of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import orjson
+import yaml
+
+from outrider.local.kube import discovery, patch, subresources, tables
+from outrider.local.kube.api import API, Call, Deletion, deletion
+from outrider.local.kube.eviction import evict
+from outrider.local.kube.objects import Key, Obj, User, key_of
+from outrider.local.kube.rbac import Attributes
+from outrider.local.kube.resources import Resource
+from outrider.local.kube.selectors import LabelTest, ObjectTest, parse_fields, parse_labels
+from outrider.local.kube.shapes import Typed
+from outrider.local.kube.status import (
+    StatusError,
+    bad_request,
+    expired,
+    forbidden,
+    method_not_allowed,
+    no_such_path,
+    not_acceptable,
+    unauthorized,
+    unsupported_media_type,
+)
+from outrider.local.kube.store import Entry
+from outrider.local.kube.watching import Selection, changes_as_events
+
+log = logging.getLogger("outrider.local.kube")
+
+Authenticate = Callable[[str], tuple[str, tuple[str, ...]] | None]
+JSON = "application/json"
+_AUTHENTICATED = "system:authenticated"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One request, header names in lower case."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+@dataclass(slots=True)
+class Answer:
+    """One answer; *stream* replaces *body* for a watch."""
+
+    code: int = 200
+    body: bytes = b""
+    content_type: str = JSON
+    headers: dict[str, str] = field(default_factory=dict)
+    stream: Iterator[bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a path names."""
+
+    resource: Resource
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+
+    @property
+    def key(self) -> Key:
+        """Return the key of the object named."""
+        return self.namespace, self.name
+
+
+class Query:
+    """Query parameters, the last value of each."""
+
+    def __init__(self, text: str) -> None:
+        self._values = {
+            name: values[-1] for name, values in parse_qs(text, keep_blank_values=True).items()
+        }
+
+    def text(self, name: str) -> str:
+        """Return a parameter, "" where it is absent."""
+        return self._values.get(name, "")
+
+    def flag(self, name: str) -> bool:
+        """Tell whether a parameter is true."""
+        return self._values.get(name, "").lower() in {"true", "1"}
+
+    def number(self, name: str) -> int | None:
+        """Return an integer parameter, None where it is absent."""
+        text = self._values.get(name)
+        if not text:
+            return None
+        try:
+            return int(text)
+        except ValueError:
+            raise bad_request(f"strconv.ParseInt: parsing {name}={text}: invalid syntax") from None
+
+
+class Gateway:
+    """Answers requests for one API."""
+
+    def __init__(self, api: API, authenticate: Authenticate) -> None:
+        self.api = api
+        self.address = "127.0.0.1"
+        self._authenticate = authenticate
+
+    def answer(self, request: HttpRequest) -> Answer:
+        """Answer *request*; a refusal is an answer too."""
+        try:
+            parts = urlsplit(request.target)
+            return self._answer(request, unquote(parts.path), Query(parts.query))
+        except StatusError as refusal:
+            headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else {}
+            return Answer(refusal.code, orjson.dumps(refusal.body()), headers=headers)
+        except Exception as cause:
+            log.exception("%s %s failed", request.method, request.target)
+            broken = StatusError(500, "InternalError", f"Internal error occurred: {cause!r}")
+            return Answer(500, orjson.dumps(broken.body()))
+
+    def _answer(self, request: HttpRequest, path: str, query: Query) -> Answer:
+        if path in {"/healthz", "/livez", "/readyz"}:
+            return Answer(body=b"ok", content_type="text/plain; charset=utf-8")
+        user = self._user(request.headers.get("authorization", ""))
+        steps = [step for step in path.split("/") if step]
+        route = self._route(steps)
+        if route is None:
+            return self._about(request, path, steps, user)
+        return _Exchange(self.api, request, route, query, user).answer()
+
+    def _user(self, authorization: str) -> User:
+        scheme, _, token = authorization.partition(" ")
+        found = self._authenticate(token.strip()) if scheme.lower() == "bearer" else None
+        if found is None:
+            raise unauthorized()
+        name, groups = found
+        if _AUTHENTICATED not in groups:
+            groups = (*groups, _AUTHENTICATED)
+        return User(name, tuple(groups))
+
+    def _about(self, request: HttpRequest, path: str, steps: list[str], user: User) -> Answer:
+        """Answer what is no resource: discovery, version, OpenAPI."""
+        verb = request.method.lower()
+        if not self.api.authoriser.allows_path(user, path, verb):
+            raise StatusError(403, "Forbidden", f'User "{user.name}" cannot {verb} path "{path}"')
+        if request.method != "GET":
+            raise method_not_allowed(
+                "the server does not allow this method on the requested resource"
+            )
+        if steps == ["openapi", "v2"] and "json" not in request.headers.get("accept", JSON):
+            raise not_acceptable("only JSON is served")
+        found = self._document(steps)
+        if found is None:
+            raise no_such_path()
+        return Answer(body=orjson.dumps(found))
+
+    def _document(self, steps: list[str]) -> Obj | None:
+        table = self.api.table
+        match steps:
+            case ["version"]:
+                return dict(discovery.VERSION)
+            case ["api"]:
+                return discovery.versions(self.address)
+            case ["apis"]:
+                return discovery.groups(table)
+            case ["api", version]:
+                return discovery.resources(table, "", version)
+            case ["apis", group]:
+                return discovery.group(table, group)
+            case ["apis", group, version]:
+                return discovery.resources(table, group, version)
+            case ["openapi", "v2"]:
+                return discovery.openapi_v2()
+            case ["openapi", "v3"]:
+                return discovery.openapi_index(table)
+            case ["openapi", "v3", *rest]:
+                return discovery.openapi(table, "/".join(rest))
+            case []:
+                return {
+                    "paths": [
+                        "/api",
+                        "/apis",
+                        "/healthz",
+                        "/livez",
+                        "/openapi/v3",
+                        "/readyz",
+                        "/version",
+                    ]
+                }
+            case _:
+                return None
+
+    def _route(self, steps: list[str]) -> Route | None:
+        match steps:
+            case ["api", version, *rest] if rest:
+                group = ""
+            case ["apis", group, version, *rest] if rest:
+                pass
+            case _:
+                return None
+        namespace = ""
+        if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in {"status", "finalize"}:
+            namespace, rest = rest[1], rest[2:]
+        resource = self.api.table.find(group, version, rest[0])
+        if resource is None or len(rest) > 3 or (namespace and not resource.namespaced):
+            raise no_such_path()
+        name, subresource = [*rest[1:], "", ""][:2]
+        if subresource and subresource not in resource.subresources:
+            raise no_such_path()
+        if name and resource.namespaced and not namespace:
+            raise no_such_path()
+        return Route(resource, namespace, name, subresource)
+
+
+class _Exchange:
+    """One request for a resource, from its verb to its representation."""
+
+    def __init__(
+        self, api: API, request: HttpRequest, route: Route, query: Query, user: User
+    ) -> None:
+        self.api = api
+        self.request = request
+        self.route = route
+        self.resource = route.resource
+        self.query = query
+        self.user = user
+
+    def answer(self) -> Answer:
+        """Authorise and carry out."""
+        verb = self._verb()
+        self._authorise(verb)
+        if verb not in self.resource.verbs:
+            raise method_not_allowed(
+                "the server does not allow this method on the requested resource"
+            )
+        match verb:
+            case "get":
+                return self._get()
+            case "list":
+                return self._list()
+            case "watch":
+                return self._watch()
+            case "create":
+                return self._create()
+            case "update":
+                return self._update()
+            case "patch":
+                return self._patch()
+            case "delete":
+                return self._delete()
+            case _:
+                return self._delete_collection()
+
+    def _verb(self) -> str:
+        named = bool(self.route.name)
+        match self.request.method:
+            case "GET" | "HEAD":
+                if self.query.flag("watch"):
+                    return "watch"
+                return "get" if named else "list"
+            case "POST":
+                return "create"
+            case "PUT" if named:
+                return "update"
+            case "PATCH" if named:
+                return "patch"
+            case "DELETE":
+                return "delete" if named else "deletecollection"
+            case _:
+                raise method_not_allowed(
+                    "the server does not allow this method on the requested resource"
+                )
+
+    def _authorise(self, verb: str) -> None:
+        route = self.route
+        wanted = Attributes(
+            verb=verb,
+            group=self.resource.group,
+            resource=self.resource.plural,
+            subresource=route.subresource,
+            namespace=route.namespace,
+            name=route.name or self._selected_name(verb),
+        )
+        if not self.api.authoriser.allows(self.user, wanted):
+            plural, group = self.resource.plural, self.resource.group
+            raise forbidden(plural, group, route.name, wanted.described(self.user))
+
+    def _selected_name(self, verb: str) -> str:
+        """Return the name that a list selects by field: RBAC takes it for the object's, as Kubernetes does."""
+        if verb not in {"list", "watch", "deletecollection"}:
+            return ""
+        return parse_fields(self.query.text("fieldSelector"), self.resource.storage)[1].get(
+            "metadata.name", ""
+        )
+
+    # Reading
+
+    def _get(self) -> Answer:
+        entry = self.api.entry(self.resource, self.route.key)
+        shown = self.api.show(entry, self.resource)
+        if self.route.subresource == "scale":
+            shown = subresources.read_scale(self.resource, entry.object)
+        return self._object(200, shown)
+
+    def _selection(self) -> Selection:
+        fields, fixed = parse_fields(self.query.text("fieldSelector"), self.resource.storage)
+        labels = parse_labels(self.query.text("labelSelector"))
+        if self.route.name:
+            fixed = {**fixed, "metadata.name": self.route.name}
+            fields = _both(
+                fields, lambda obj, name=self.route.name: obj["metadata"]["name"] == name
+            )  # type: ignore[misc]
+        return Selection(self.resource, self.route.namespace, labels, fields, fixed)
+
+    def _list(self) -> Answer:
+        chosen = self._selection()
+        limit = self.query.number("limit") or 0
+        token = self.query.text("continue")
+        entries, revision = self._entries(chosen)
+        if token:
+            revision, after = _read_token(token)
+            entries = [one for one in entries if key_of(one.object) > after]
+        meta: Obj = {"resourceVersion": str(revision)}
+        if limit and len(entries) > limit:
+            meta["remainingItemCount"] = len(entries) - limit
+            entries = entries[:limit]
+            meta["continue"] = _write_token(revision, key_of(entries[-1].object))
+            if chosen.labels or chosen.fields:
+                del meta["remainingItemCount"]
+        shown = [self.api.show(one, self.resource) for one in entries]
+        return self._objects(shown, meta)
+
+    def _entries(self, chosen: Selection) -> tuple[list[Entry], int]:
+        wanted = self.query.number("resourceVersion")
+        if wanted is not None and wanted > self.api.store.revision:
+            raise StatusError(
+                504, "Timeout", f"Too large resource version: {wanted}", retry_after=1
+            )
+        return self.api.select(self.resource, self.route.namespace, chosen.labels, chosen.fields)
+
+    def _objects(self, shown: list[Obj], meta: Obj) -> Answer:
+        form = self._form()
+        if form == "Table":
+            include = self.query.text("includeObject") or "Metadata"
+            body = tables.table(shown, self.resource, self.api.clock.now(), include, meta)
+        elif form == "PartialObjectMetadataList":
+            items = [tables.partial(one) for one in shown]
+            body = {"kind": form, "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items}
+        else:
+            version = self.resource.api_version
+            body = {
+                "kind": self.resource.list_kind,
+                "apiVersion": version,
+                "metadata": meta,
+                "items": shown,
+            }
+        return Answer(body=orjson.dumps(body))
+
+    def _form(self) -> str:
+        """Return the first representation that the caller accepts and that is made here."""
+        for media in self.request.headers.get("accept", JSON).split(","):
+            kind, *parameters = [part.strip() for part in media.split(";")]
+            wanted = dict(part.partition("=")[::2] for part in parameters)
+            if kind in {JSON, "*/*", "application/*", "application/yaml"}:
+                return wanted.get("as", "")
+        raise not_acceptable(
+            "only the following media types are accepted: application/json, application/json;as=Table"
+        )
+
+    def _object(self, code: int, shown: Obj) -> Answer:
+        form = self._form()
+        if form == "Table":
+            include = self.query.text("includeObject") or "Metadata"
+            meta = {"resourceVersion": shown["metadata"].get("resourceVersion", "")}
+            shown = tables.table([shown], self.resource, self.api.clock.now(), include, meta)
+        elif form.startswith("PartialObjectMetadata"):
+            shown = tables.partial(shown)
+        return Answer(code, orjson.dumps(shown))
+
+    def _watch(self) -> Answer:
+        chosen = self._selection()
+        since = self.query.text("resourceVersion")
+        try:
+            start = int(since) if since else 0
+        except ValueError:
+            raise bad_request(
+                f'Invalid value: "{since}": strconv.ParseUint: invalid syntax'
+            ) from None
+        if start > self.api.store.revision:
+            raise expired(
+                f"Too large resource version: {start}, current: {self.api.store.revision}"
+            )
+        stream = changes_as_events(
+            self.api,
+            chosen,
+            since=start or None,
+            initial=self.query.flag("sendInitialEvents") or not start,
+            mark_initial=self.query.flag("sendInitialEvents"),
+            bookmarks=self.query.flag("allowWatchBookmarks"),
+            seconds=self.query.number("timeoutSeconds"),
+            render=self._watched(),
+        )
+        return Answer(stream=stream)
+
+    def _watched(self) -> Callable[[Obj], Obj]:
+        form = self._form()
+        if form == "Table":
+            include = self.query.text("includeObject") or "Metadata"
+
+            def row(obj: Obj) -> Obj:
+                meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+                return tables.table([obj], self.resource, self.api.clock.now(), include, meta)
+
+            return row
+        return tables.partial if form.startswith("PartialObjectMetadata") else lambda obj: obj
+
+    # Writing
+
+    def _call(self) -> Call:
+        dry = self.query.text("dryRun")
+        if dry not in {"", "All"}:
+            raise bad_request(f'dryRun: Unsupported value: "{dry}": supported values: "All"')
+        agent = self.request.headers.get("user-agent", "unknown").split("/")[0]
+        return Call(
+            user=self.user,
+            manager=self.query.text("fieldManager") or agent or "unknown",
+            dry_run=bool(dry),
+            strict=self.query.text("fieldValidation") == "Strict",
+        )
+
+    def _body(self) -> Any:
+        if not self.request.body:
+            raise bad_request("the body of the request is empty")
+        kind = self.request.headers.get("content-type", JSON).split(";")[0].strip().lower()
+        try:
+            if "yaml" in kind:
+                return _read_yaml(self.request.body)
+            if kind.endswith("json") or kind in {"", "*/*", "application/x-www-form-urlencoded"}:
+                return orjson.loads(self.request.body)
+        except (orjson.JSONDecodeError, yaml.YAMLError) as cause:
+            raise bad_request(
+                f"the body of the request was in an unreadable format: {cause}"
+            ) from cause
+        raise unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: "
+            "application/json, application/yaml"
+        )
+
+    def _create(self) -> Answer:
+        route, body, call = self.route, self._body(), self._call()
+        if not isinstance(body, dict):
+            raise bad_request("the object provided is unrecognized (must be of type Object)")
+        if route.subresource == "binding":
+            return self._plain(201, subresources.bind(self.api, route.key, body, call))
+        if route.subresource == "eviction":
+            return self._plain(201, evict(self.api, route.key, body, call))
+        if self.resource.verbs == ("create",):
+            return self._plain(201, subresources.review(self.api, self.resource, body, self.user))
+        if route.name:
+            raise method_not_allowed("POST on a named resource is not supported")
+        namespace = route.namespace
+        if self.resource.namespaced and not namespace:
+            raise bad_request("an empty namespace may not be set during creation")
+        entry = self.api.create(self.resource, namespace, body, call)
+        return self._object(201, self.api.show(entry, self.resource))
+
+    def _update(self) -> Answer:
+        route, body, call = self.route, self._body(), self._call()
+        if route.subresource == "scale":
+            return self._scale(lambda _current: body, call)
+        entry = self.api.update(self.resource, route.key, body, call, route.subresource)
+        return self._object(200, self.api.show(entry, self.resource))
+
+    def _patch(self) -> Answer:
+        route, body, call = self.route, self._body(), self._call()
+        kind = self.request.headers.get("content-type", "").split(";")[0].strip().lower()
+        if "apply-patch" in kind:
+            return self._apply(body, call)
+        change = self._changer(kind, body)
+        if route.subresource == "scale":
+            return self._scale(change, call)
+        entry = self.api.patch(self.resource, route.key, change, call, route.subresource)
+        return self._object(200, self.api.show(entry, self.resource))
+
+    def _apply(self, body: Any, call: Call) -> Answer:
+        if not self.query.text("fieldManager"):
+            raise bad_request(
+                "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for apply patch"
+            )
+        force = self.query.flag("force")
+        route = self.route
+        entry, created = self.api.apply(
+            self.resource, route.key, body, call, route.subresource, force=force
+        )
+        return self._object(201 if created else 200, self.api.show(entry, self.resource))
+
+    def _changer(self, kind: str, body: Any) -> Callable[[Obj], Obj]:
+        match kind:
+            case "application/json-patch+json":
+                return lambda current: patch.json_patch(current, body)
+            case "application/merge-patch+json":
+                return lambda current: _as_object(patch.merge(current, body))
+            case "application/strategic-merge-patch+json" if self.resource.custom is None:
+                return lambda current: _as_object(patch.strategic(current, body, Typed()))
+            case _:
+                raise unsupported_media_type(
+                    "the body of the request was in an unknown format - accepted media types include: "
+                    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+                )
+
+    def _scale(self, change: Callable[[Obj], Obj], call: Call) -> Answer:
+        def scaled(current: Obj) -> Obj:
+            wanted = change(subresources.read_scale(self.resource, current))
+            return subresources.with_scale(self.resource, current, wanted)
+
+        entry = self.api.patch(self.resource, self.route.key, scaled, call)
+        return self._plain(200, subresources.read_scale(self.resource, entry.object))
+
+    def _deletion(self) -> Deletion:
+        options: Obj = self._body() if self.request.body else {}
+        if not isinstance(options, dict):
+            raise bad_request("DeleteOptions must be an object")
+        for name in ("gracePeriodSeconds", "propagationPolicy"):
+            if self.query.text(name):
+                options = {**options, name: self.query.text(name)}
+        return deletion(options)
+
+    def _delete(self) -> Answer:
+        options = self._deletion()
+        call = self._call()
+        entry, gone = self.api.delete(self.resource, self.route.key, options, call)
+        if not gone or self.resource.storage == "pods":
+            return self._plain(200, self.api.show(entry, self.resource))
+        details = {
+            "name": self.route.name,
+            "kind": self.resource.plural,
+            "uid": entry.object["metadata"]["uid"],
+        }
+        if self.resource.group:
+            details["group"] = self.resource.group
+        success = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Success",
+            "details": details,
+        }
+        return self._plain(200, success)
+
+    def _delete_collection(self) -> Answer:
+        chosen = self._selection()
+        options, call = self._deletion(), self._call()
+        entries, revision = self._entries(chosen)
+        self.api.delete_all(self.resource, entries, options, call)
+        shown = [self.api.show(one, self.resource) for one in entries]
+        return self._objects(shown, {"resourceVersion": str(revision)})
+
+    def _plain(self, code: int, body: Obj) -> Answer:
+        return Answer(code, orjson.dumps(body))
+
+
+def _both(one: ObjectTest | None, other: ObjectTest) -> ObjectTest:
+    return other if one is None else lambda obj: one(obj) and other(obj)
+
+
+def _as_object(value: Any) -> Obj:
+    if not isinstance(value, dict):
+        raise bad_request("the patch does not yield an object")
+    return value
+
+
+def _read_yaml(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        return yaml.load(body, Loader=loader)  # noqa: S506 - a safe loader, in C where there is one
+
+
+def _write_token(revision: int, after: Key) -> str:
+    return base64.urlsafe_b64encode(
+        orjson.dumps({"v": "meta.k8s.io/v1", "rv": revision, "start": list(after)})
+    ).decode()
+
+
+def _read_token(token: str) -> tuple[int, Key]:
+    try:
+        read = orjson.loads(base64.urlsafe_b64decode(token))
+        namespace, name = read["start"]
+        return int(read["rv"]), (namespace, name)
+    except (ValueError, KeyError, TypeError) as cause:
+        raise bad_request("continue key is not valid") from cause
+
+
+__all__ = ["Answer", "Gateway", "HttpRequest", "LabelTest"]
