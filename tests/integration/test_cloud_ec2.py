@@ -68,7 +68,9 @@ def subnets(cloud: Cloud) -> tuple[str, ...]:
 
 
 def fleet(cloud: Cloud, template: str, overrides: list[dict[str, Any]], **more: Any) -> Any:
-    """Ask for a fleet: Spot, price-capacity-optimized, one instance, unless *more* says otherwise."""
+    """Ask for a fleet: Spot, price-capacity-optimized, one instance, unless *more* says
+    otherwise.
+    """
     count = more.pop("count", 1)
     kind = more.pop("kind", "spot")
     options = more.pop("options", {})

@@ -91,7 +91,9 @@ def test_hints_of_one_second_become_one_message(cloud: Cloud) -> None:
 
 
 def test_a_partial_batch_gives_back_only_what_failed(cloud: Cloud) -> None:
-    """Failed messages come again after their visibility timeout and end in the dead-letter queue."""
+    """Failed messages come again after their visibility timeout and end in the dead-letter
+    queue.
+    """
     sqs = cloud.client("sqs")
     for body in ({"n": 1}, {"n": 2, "bad": True}):
         sqs.send_message(QueueUrl=output(cloud, "Work"), MessageBody=json.dumps(body))

@@ -66,7 +66,9 @@ class Endpoint:
         self._raw_response = MockRawResponse
 
     def serve(self, name: str, operation: Operation) -> None:
-        """Answer `service:Operation` by *operation*; one that returns None leaves the call to moto."""
+        """Answer `service:Operation` by *operation*; one that returns None leaves the call
+        to moto.
+        """
         self._operations[name] = operation
 
     def after(self, name: str, observer: Callable[[Call], None]) -> None:
@@ -74,7 +76,9 @@ class Endpoint:
         self._after.setdefault(name, []).append(observer)
 
     def remember(self, name: str) -> None:
-        """Answer an equal `service:Operation` request as the first time: its answers never change."""
+        """Answer an equal `service:Operation` request as the first time: its answers never
+        change.
+        """
         self._remembered[name] = {}
 
     def handle(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer:

@@ -92,7 +92,9 @@ class Clock(Protocol):
 
 
 class Stopped(BaseException):
-    """The clock was stopped while this worker slept; not an Exception, so that no handler eats it."""
+    """The clock was stopped while this worker slept; not an Exception, so that no handler
+    eats it.
+    """
 
 
 def every(clock: Clock, seconds: float, action: Action) -> None:
@@ -286,7 +288,9 @@ class DiscreteClock:
         self._park()
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
-        """Fire timers for at most *seconds* of this clock or *until* holds; return whether it does."""
+        """Fire timers for at most *seconds* of this clock or *until* holds; return whether
+        it does.
+        """
         end = self._at + seconds
         while not until():
             with self._lock:
@@ -333,7 +337,9 @@ class DiscreteClock:
 
 
 class _DiscreteGate:
-    """A gate on a DiscreteClock: waiters get the baton one after the other, in the order they came."""
+    """A gate on a DiscreteClock: waiters get the baton one after the other, in the order
+    they came.
+    """
 
     def __init__(self, clock: DiscreteClock) -> None:
         self._clock = clock

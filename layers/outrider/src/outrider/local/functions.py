@@ -94,7 +94,9 @@ class Context:
 
 @dataclass(slots=True)
 class _Kill:
-    """A fault for one function: of its next invocation, or of the first that makes so many calls."""
+    """A fault for one function: of its next invocation, or of the first that makes so many
+    calls.
+    """
 
     after_seconds: float | None = None
     at_call: int | None = None

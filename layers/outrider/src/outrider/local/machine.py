@@ -66,6 +66,7 @@ class Machines:
         self._everywhere("eval_jsonata_expression", eval_jsonata)
         self._everywhere("encode_jsonata_variable_declarations", declare_jsonata)
         self._everywhere("boto_client_for", self._client_for)
+        self._parse_once()
         self._sdk()
         self._wait()
         self._status()
@@ -95,6 +96,12 @@ class Machines:
         state_credentials: Any = None,  # noqa: ARG002 - moto's own
     ) -> Any:
         return self.client(service)
+
+    def _parse_once(self) -> None:
+        """Keep parsed definitions: ANTLR takes half a second for one, at every start."""
+        module = sys.modules[f"{_P}.asl.parse.asl_parser"]
+        parser = module.__dict__["AmazonStateLanguageParser"]
+        self._set(parser, "parse", staticmethod(lru_cache(maxsize=64)(parser.parse)))
 
     def _sdk(self) -> None:
         module = sys.modules[
@@ -189,7 +196,9 @@ def _parsed(path: str) -> Any:
 
 
 def extract_json(path: str, data: Any) -> Any:
-    """Return what a JSONPath names: one value where the path is definite, else the list of matches."""
+    """Return what a JSONPath names: one value where the path is definite, else the list of
+    matches.
+    """
     from moto.stepfunctions.parser.asl.utils.json_path import NoSuchJsonPathError
 
     values = [match.value for match in _parsed(path).find(data)]

@@ -50,7 +50,9 @@ def offered(instance_type: str, zone: str) -> bool:
 
 
 def price(instance_type: str) -> float | None:
-    """Return the on-demand price in USD per hour: the book's, else a rule of thumb from the size."""
+    """Return the on-demand price in USD per hour: the book's, else a rule of thumb from the
+    size.
+    """
     known = listed_price(instance_type)
     if known is not None:
         return known
@@ -71,7 +73,9 @@ def _share(*words: str) -> float:
 
 
 def spot_price(instance_type: str, zone: str, moment: datetime) -> float | None:
-    """Return the Spot price at a moment: 30 to 45 % of on-demand, swinging by a tenth over a day."""
+    """Return the Spot price at a moment: 30 to 45 % of on-demand, swinging by a tenth over
+    a day.
+    """
     base = price(instance_type)
     if base is None:
         return None

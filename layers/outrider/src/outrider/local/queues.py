@@ -133,7 +133,9 @@ class Pollers:
         self.look(str(parameters(call).get("QueueUrl", "")).rpartition("/")[2])
 
     def look(self, name: str) -> None:
-        """Have every consumer of a queue look at it, once now and once when more becomes visible."""
+        """Have every consumer of a queue look at it, once now and once when more becomes
+        visible.
+        """
         for mapping in self.mappings:
             if mapping.queue == name and mapping.enabled:
                 self._plan(mapping, LATENCY_SECONDS)
@@ -238,7 +240,9 @@ class Pollers:
                     queue.pending_messages.discard(held)
 
     def _receive(self, wanted: dict[str, Any], call: Call) -> None:
-        """Wait on the clock, outside the lock, until a message can be had; moto then hands it over."""
+        """Wait on the clock, outside the lock, until a message can be had; moto then hands
+        it over.
+        """
         queue = self.queue(str(wanted.get("QueueUrl", "")).rpartition("/")[2])
         seconds = float(wanted.get("WaitTimeSeconds", 0) or 0)
         call.body = call.body.replace(b'"WaitTimeSeconds"', b'"WaitedTimeSeconds"')

@@ -29,7 +29,9 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
 
 class Killed(BaseException):
-    """The sandbox dies here, as on an out-of-memory kill; no handler can catch it as an Exception."""
+    """The sandbox dies here, as on an out-of-memory kill; no handler can catch it as an
+    Exception.
+    """
 
 
 class TimedOut(BaseException):

@@ -75,7 +75,9 @@ def read(path: Path) -> Json:
 
 
 def translate(path: Path, values: Mapping[str, str]) -> Template:
-    """Return *path* as CloudFormation; *values* are the parameters that are not to be the default."""
+    """Return *path* as CloudFormation; *values* are the parameters that are not to be the
+    default.
+    """
     source = read(path)
     globals_ = source.get("Globals", {}).get("Function", {})
     code: dict[str, Path] = {}
@@ -112,7 +114,9 @@ def translate(path: Path, values: Mapping[str, str]) -> Template:
 
 
 def _sam(source: Json, values: Mapping[str, Any], path: Path) -> Json:
-    """Return what SAM makes of *source*, as its own `transform` does it, with our region in hand."""
+    """Return what SAM makes of *source*, as its own `transform` does it, with our region in
+    hand.
+    """
     import boto3
     from samtranslator.model.exceptions import InvalidDocumentException
     from samtranslator.parser.parser import Parser
