@@ -23,27 +23,39 @@ PARAMETERS = {"ClusterName": CLUSTER, "NodeRoleArns": NODE_ROLE}
 
 Json = dict[str, Any]
 
-SERVICE_OF = {
-    "AWS::SQS::Queue": "sqs",
-    "AWS::Events::EventBus": "events",
-    "AWS::DynamoDB::Table": "dynamodb",
-    "AWS::Lambda::Function": "lambda",
-    "AWS::Lambda::Alias": "lambda",
-    "AWS::StepFunctions::StateMachine": "states",
+# What stands before a resource's name in its ARN: the service, the account's part, the kind.
+ARNS = {
+    "AWS::DynamoDB::Table": f"dynamodb:{REGION}:{ACCOUNT}:table/",
+    "AWS::Events::EventBus": f"events:{REGION}:{ACCOUNT}:event-bus/",
+    "AWS::Events::Rule": f"events:{REGION}:{ACCOUNT}:rule/",
+    "AWS::IAM::ManagedPolicy": f"iam::{ACCOUNT}:policy/",
+    "AWS::IAM::Role": f"iam::{ACCOUNT}:role/",
+    "AWS::Lambda::Alias": f"lambda:{REGION}:{ACCOUNT}:function:",
+    "AWS::Lambda::Function": f"lambda:{REGION}:{ACCOUNT}:function:",
+    "AWS::Lambda::LayerVersion": f"lambda:{REGION}:{ACCOUNT}:layer:",
+    "AWS::Logs::LogGroup": f"logs:{REGION}:{ACCOUNT}:log-group:",
+    "AWS::SQS::Queue": f"sqs:{REGION}:{ACCOUNT}:",
+    "AWS::SecretsManager::Secret": f"secretsmanager:{REGION}:{ACCOUNT}:secret:",
+    "AWS::StepFunctions::StateMachine": f"states:{REGION}:{ACCOUNT}:stateMachine:",
+}
+# What CloudFormation adds to a name that the template leaves to it, where a policy counts on it.
+ENDINGS = {
+    "AWS::Events::Rule": "-0123456789AB",
+    "AWS::Lambda::LayerVersion": ":1",
+    "AWS::SecretsManager::Secret": "-AbCdEf",
 }
 
 
 class _Attributes(Mapping[str, Any]):
     """Whatever attribute is asked for: an ARN of the right service, or the logical id."""
 
-    def __init__(self, logical_id: str, kind: str, name: str) -> None:
-        self._logical_id = logical_id
+    def __init__(self, kind: str, name: str) -> None:
         self._kind = kind
         self._name = name
 
     def __getitem__(self, key: str) -> str:
         if key == "Arn":
-            return arn(self._kind, self._name, self._logical_id)
+            return arn(self._kind, self._name)
         return self._name
 
     def __contains__(self, key: object) -> bool:
@@ -56,33 +68,16 @@ class _Attributes(Mapping[str, Any]):
         return 1
 
 
-def arn(kind: str, name: str, logical_id: str) -> str:
+def arn(kind: str, name: str) -> str:
     """Return an ARN that tells what it is of."""
-    service = SERVICE_OF.get(kind, kind.split("::")[1].lower())
-    match kind:
-        case "AWS::IAM::Role":
-            return f"arn:aws:iam::{ACCOUNT}:role/{name}"
-        case "AWS::DynamoDB::Table":
-            name = f"table/{name}"
-        case "AWS::Events::EventBus":
-            name = f"event-bus/{name}"
-        case "AWS::Events::Rule":
-            name = f"rule/{STACK}-{logical_id}-0123456789AB"
-        case "AWS::StepFunctions::StateMachine":
-            name = f"stateMachine:{name}"
-        case "AWS::Lambda::Function":
-            name = f"function:{name}"
-        case "AWS::Lambda::Alias":
-            name = f"function:{STACK}-{logical_id.removesuffix('Aliaslive')}:live"
-        case "AWS::SecretsManager::Secret":
-            name = f"secret:{name}-AbCdEf"
-        case "AWS::Logs::LogGroup":
-            name = f"log-group:{name}"
-    return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{name}"
+    if kind == "AWS::Lambda::Alias":
+        name = f"{name.removesuffix('Aliaslive')}:live"
+    return f"arn:aws:{ARNS[kind]}{name}{ENDINGS.get(kind, '')}"
 
 
 REF_IS_ARN = frozenset(
     {
+        "AWS::IAM::ManagedPolicy",
         "AWS::Lambda::Alias",
         "AWS::Lambda::LayerVersion",
         "AWS::SecretsManager::Secret",
@@ -127,12 +122,12 @@ class Stack:
             (
                 properties[key]
                 for key in ("QueueName", "TableName", "StateMachineName", "Name", "LogGroupName")
-                if key in properties
+                if key in properties and kind != "AWS::Lambda::Alias"
             ),
             None,
         )
         name = str(self._resolver.value(named)) if named else f"{STACK}-{logical_id}"
-        attributes = _Attributes(logical_id, kind, name)
+        attributes = _Attributes(kind, name)
         by_arn = kind in REF_IS_ARN
         return Made(attributes["Arn"] if by_arn else name, attributes)
 
