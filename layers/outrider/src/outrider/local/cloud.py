@@ -234,7 +234,6 @@ class Cloud:
             name=CLUSTER,
             seed=self._seed,
             instances=self.instances,
-            kubeconfig=self._kubeconfig,
         )
         self._undo.append(self.cluster.stop)
         self.cluster.start()

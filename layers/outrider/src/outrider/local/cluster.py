@@ -1,5 +1,4 @@
-"""The Kubernetes side of the cloud: the embedded API (or one that exists), its kubelets, their
-machines.
+"""The Kubernetes side of the cloud: the embedded API, its kubelets, and the machines they run on.
 
 Turns what EC2 knows of a running instance into what a kubelet needs to know, and tells the kubelets
 when machines come and go. Refuses to know what runs on them.
@@ -7,15 +6,21 @@ when machines come and go. Refuses to know what runs on them.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
+from outrider.local.aws import ACCOUNT, REGION, Endpoint
 from outrider.local.clock import Clock
 from outrider.local.instances import Instances
+from outrider.local.kube import Gpu, InstanceFacts, KubeAPI
+from outrider.local.market import ZONES, facts
+from outrider.local.seeds import images_on
 from outrider.local.timeline import Timeline
 
 Authenticate = Callable[[str], tuple[str, list[str]] | None]
+SEED_TAG = "outrider.dev/seed"
+_ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}
 
 
 class EmbeddedCluster:
@@ -30,28 +35,27 @@ class EmbeddedCluster:
         name: str,
         seed: int,
         instances: Instances,
-        kubeconfig: Path | None = None,
     ) -> None:
-        from outrider.local.kube import KubeAPI
-
         self.name = name
         self._instances = instances
-        self._kubeconfig = kubeconfig
         self.api = KubeAPI(
-            clock, timeline, authenticate=_users(authenticate), cluster_name=name, seed=seed
+            clock, timeline, authenticate=authenticate, cluster_name=name, seed=seed
         )
         self.url = ""
-        self.ca_pem = ""
+        self.ca_pem = self.api.ca_pem
 
     def start(self) -> None:
         """Serve the API and listen for machines."""
         self.url = self.api.start(0)
-        self.ca_pem = self.api.ca_pem
         self._instances.on_state.append(self._instance)
 
     def stop(self) -> None:
         """Stop serving."""
         self.api.stop()
+
+    def kubeconfig(self) -> str:
+        """Return a kubeconfig for the administrator."""
+        return self.api.kubeconfig()
 
     def set_faults(self, wanted: Mapping[str, Any]) -> None:
         """Take the faults of nodes that join late, never, or without their devices."""
@@ -60,17 +64,85 @@ class EmbeddedCluster:
 
     def apply(self, objects: Iterable[Mapping[str, Any]]) -> None:
         """Create or update objects as an administrator."""
-        for manifest in objects:
-            self.api.apply(dict(manifest))
+        self.api.apply(*(dict(one) for one in objects))
 
     def _instance(self, instance: Any, state: str) -> None:
         """Tell the kubelets of a machine's state; seed builders run no kubelet."""
         tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
-        if f"kubernetes.io/cluster/{self.name}" not in tags or "outrider.dev/seed" in tags:
+        if f"kubernetes.io/cluster/{self.name}" not in tags or SEED_TAG in tags:
             return
+        kubelets = self.api.kubelets
         if state == "running":
-            self.api.kubelets.instance_running(self._facts(instance))
+            kubelets.instance_running(described(instance, self._instances.endpoint))
         elif state in ("shutting-down", "stopping"):
-            self.api.kubelets.instance_stopping(instance.id)
+            kubelets.instance_stopping(instance.id)
         elif state in ("terminated", "stopped"):
-            self.api.kubelets.instance_gone(instance.id)
+            kubelets.instance_gone(instance.id)
+
+
+def described(instance: Any, endpoint: Endpoint) -> InstanceFacts:
+    """Return what a kubelet on *instance* can know of its machine."""
+    of_type = facts(instance.instance_type) or {}
+    network = of_type.get("NetworkInfo", {})
+    cards = network.get("NetworkCards") or [{}]
+    neuron = of_type.get("NeuronInfo", {}).get("NeuronDevices", [])
+    gpu_info = of_type.get("GpuInfo", {}).get("Gpus", [])
+    processor = of_type.get("ProcessorInfo", {}).get("SupportedArchitectures", ["x86_64"])
+    with endpoint.lock:
+        gib, snapshot_id, images = _data_volume(instance)
+    return InstanceFacts(
+        instance_id=instance.id,
+        instance_type=instance.instance_type,
+        zone=instance.availability_zone,
+        zone_id=ZONES.get(instance.availability_zone, ""),
+        private_ip=instance.private_ip,
+        private_dns=instance.private_dns_name,
+        arch=_ARCHITECTURES.get(processor[0], "amd64"),
+        vcpus=int(of_type["VCpuInfo"]["DefaultVCpus"]),
+        memory_mib=int(of_type["MemoryInfo"]["SizeInMiB"]),
+        user_data=_decoded(instance.user_data),
+        lifecycle=instance.lifecycle or "on-demand",
+        gpus=tuple(
+            Gpu(
+                name=gpu["Name"],
+                manufacturer=gpu["Manufacturer"],
+                count=int(gpu["Count"]),
+                memory_mib=int(gpu.get("MemoryInfo", {}).get("SizeInMiB", 0)),
+            )
+            for gpu in gpu_info
+        ),
+        neuron_devices=sum(int(device["Count"]) for device in neuron),
+        neuron_cores=sum(
+            int(device["Count"]) * int(device.get("CoreInfo", {}).get("Count", 0))
+            for device in neuron
+        ),
+        efas=int(network.get("EfaInfo", {}).get("MaximumEfaInterfaces", 0)),
+        enis=int(cards[0].get("MaximumNetworkInterfaces") or network["MaximumNetworkInterfaces"]),
+        ipv4_per_eni=int(network["Ipv4AddressesPerInterface"]),
+        nvme_gb=int(of_type.get("InstanceStorageInfo", {}).get("TotalSizeInGB", 0)),
+        data_volume_gib=gib,
+        snapshot_id=snapshot_id,
+        account=ACCOUNT,
+        region=REGION,
+        images=images,
+        ami=instance.image_id,
+    )
+
+
+def _decoded(user_data: Any) -> str:
+    return base64.b64decode(str(user_data or "")).decode("utf-8", "replace")
+
+
+def _data_volume(instance: Any) -> tuple[int, str, frozenset[str]]:
+    """Return the volume that holds images: Bottlerocket's and seeds' second one, else the root."""
+    root = 20
+    for device, attachment in instance.get_block_device_mapping:
+        volume = instance.ec2_backend.volumes.get(attachment.volume_id)
+        if volume is None:
+            continue
+        if device == instance.root_device_name and not volume.snapshot_id:
+            root = int(volume.size)
+        else:
+            snapshot = instance.ec2_backend.snapshots.get(volume.snapshot_id)
+            return int(volume.size), volume.snapshot_id or "", images_on(snapshot)
+    return root, "", frozenset()
