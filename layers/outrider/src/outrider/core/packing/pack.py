@@ -1,0 +1,282 @@
+"""The door: the cheapest bins for a problem, better with every stage, each stage a complete
+answer.
+
+Stages, in order: `greedy` (patterns that serve most worth per dollar), `duals` (the same by the
+worth of the resource relaxation, which also gives the first bound), `columns` (column generation
+and rounding), `repair` (weak bins emptied). Work is counted in rounds and tries, so the answer is
+the same on every machine; the clock behind `expired` is only asked so that nothing runs for ever.
+It stops early when price and bound are within the gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from outrider.core.packing.bins import Bins, trimmed
+from outrider.core.packing.bound import Charges, proof
+from outrider.core.packing.certify import lifted, most_worth_outside, relaxed_on
+from outrider.core.packing.coarse import Coarse, coarsened, refined
+from outrider.core.packing.columns import Budget, Generated, generate
+from outrider.core.packing.duals import Duals, alone
+from outrider.core.packing.greedy import Stock, active_types, cover, worth_alone
+from outrider.core.packing.pricing import Contents
+from outrider.core.packing.problem import Floats, Ints, Left, Packing, Pattern, Problem, Shortage
+from outrider.core.packing.reduce import Reduced, holds, only_types, reduced
+from outrider.core.packing.retype import Repair, repaired, retyped
+from outrider.core.packing.rounding import cheapest, rounded
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much work may go into a packing, in counted steps."""
+
+    pricing: Budget
+    deeper: tuple[Budget, ...]
+    repair: Repair
+    gap: float = 0.002
+    classes: int = 160
+    active: int = 20
+    outside: int = 300  # partial contents kept when a type outside the active ones is searched
+    all_types: int = 1500  # classes x types up to which all types are active
+
+    @classmethod
+    def of(cls, pods: float) -> Effort:
+        """Return the default effort for so many *pods*."""
+        if pods <= 100:
+            return cls(Budget(12, (100,), 20_000), (Budget(5, (100,)),), Repair(10))
+        if pods <= 1_000:
+            return cls(Budget(40, (300, 3_000, 60_000), 1_000_000), (), Repair(20))
+        return cls(Budget(60, (300, 3_000, 60_000), 4_000_000), (), Repair(10))
+
+    @classmethod
+    def thorough(cls) -> Effort:
+        """Return the effort of a planner that has twenty seconds."""
+        return cls(
+            Budget(300, (300, 3_000, 60_000), 100_000_000),
+            (Budget(20, (100,), 100_000),) * 2,
+            Repair(400),
+            gap=5e-4,
+            classes=300,
+            active=30,
+            all_types=4000,
+        )
+
+
+def never() -> bool:
+    """Return that time is not up."""
+    return False
+
+
+def pack(
+    problem: Problem, expired: Callable[[], bool] = never, effort: Effort | None = None
+) -> Packing:
+    """Return the best packing of *problem* within *effort*; *expired* is the last resort."""
+    *_, last = stages(problem, expired, effort)
+    return last
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """One proof: charges, and what contents of each type are worth at most under them."""
+
+    charges: Charges
+    most_worth: Floats
+
+
+@dataclass(slots=True)
+class _Best:
+    """The best bins so far, on the classes and types that matter, and the proofs known."""
+
+    whole: Problem
+    part: Reduced
+    bins: Bins
+    proofs: list[_Known]
+    listed: tuple[Problem, _Known] | None = None  # the same for what is paid, where that differs
+    stage: str = "none"
+    steps: dict[str, int] = field(default_factory=dict)
+
+    def offer(self, bins: Bins, stage: str) -> None:
+        """Take *bins* if they are better."""
+        problem = self.part.problem
+        bins = retyped(problem, trimmed(bins, problem.demand)).merged()
+        if cheapest(problem, problem.demand, [self.bins, bins]) is bins:
+            self.bins, self.stage = bins, stage
+
+    def bound(self) -> float:
+        """Return the best bound on what is minimised, for the pods that are packed."""
+        problem = self.part.problem
+        return max(
+            (_shown(problem, problem.price, self.bins, one) for one in self.proofs), default=0.0
+        )
+
+    def gap(self) -> float:
+        """Return how far above its bound the price that is minimised is."""
+        price, bound = self.bins.price(self.part.problem.price), self.bound()
+        if price <= bound:
+            return 0.0
+        return price / bound - 1.0 if bound > 0 else np.inf
+
+    def packing(self) -> Packing:
+        """Return the answer in the terms of the whole problem."""
+        part, bins = self.part, self.bins
+        patterns = tuple(
+            Pattern(
+                bin_type=int(part.types[kind]),
+                counts=tuple(
+                    (int(part.classes[one]), int(counts[one])) for one in np.flatnonzero(counts)
+                ),
+                times=int(times),
+            )
+            for kind, counts, times in zip(bins.types, bins.counts, bins.times, strict=True)
+        )
+        list_price = bins.price(part.problem.list_price)
+        return Packing(
+            patterns=patterns,
+            left=_left(self.whole, part, bins),
+            price=bins.price(part.problem.price),
+            list_price=list_price,
+            bound=min(list_price, self._list_bound()),
+            stage=self.stage,
+            steps=dict(self.steps),
+        )
+
+    def _list_bound(self) -> float:
+        """Return the best bound on what is paid, for the pods that are packed."""
+        problem = self.part.problem
+        if self.listed is None:
+            return self.bound()
+        listed, known = self.listed
+        bound = _shown(listed, listed.price, self.bins, known)
+        extra = problem.price - problem.list_price
+        if len(extra) and float(np.ptp(extra)) <= 1e-9 * float(problem.price.max()):
+            # The same types are unbeaten at both prices: what was proven for one serves both.
+            bound = max(
+                [bound]
+                + [_shown(problem, problem.list_price, self.bins, one) for one in self.proofs]
+            )
+        return bound
+
+
+def _shown(problem: Problem, price: Floats, bins: Bins, known: _Known) -> float:
+    """Return the bound that *known* shows on packing what *bins* hold at *price*."""
+    demand = np.minimum(problem.demand, bins.packed())
+    return proof(problem, price, demand, known.charges, known.most_worth).bound
+
+
+def stages(
+    problem: Problem, expired: Callable[[], bool] = never, effort: Effort | None = None
+) -> Iterator[Packing]:
+    """Yield ever better packings of *problem*, one a stage; the last is the answer."""
+    effort = effort or Effort.of(problem.pods)
+    part = reduced(problem)
+    best = _Best(problem, part, Bins.none(len(part.classes)), [])
+    if not len(part.classes):
+        yield best.packing()
+        return
+    coarse = coarsened(part.problem, effort.classes)
+    small = coarse.problem
+    worth = worth_alone(small)
+    active = _active(small, worth, effort)
+    first = cover(small, worth, active, small.demand, Stock.of(small))
+    best.offer(refined(part.problem, coarse, first), "greedy")
+    yield best.packing()
+
+    duals, active, known = _relaxed(part.problem, coarse, active)
+    best.proofs.append(known)
+    if (problem.price != problem.list_price).any():
+        best.listed = _listed(problem, effort)
+    by_duals = cover(small, duals.worth, active, small.demand, Stock.of(small))
+    best.offer(refined(part.problem, coarse, by_duals), "duals")
+    yield best.packing()
+    if best.gap() <= effort.gap or expired():
+        return
+
+    generated = _generated(small, active, (first, by_duals), duals, effort.pricing, expired)
+    best.steps["rounds"] = generated.rounds
+    if small is part.problem:
+        most_worth = most_worth_outside(small, active, generated.proven, effort.outside)
+        most_worth[active] = generated.most_worth
+        best.proofs.append(_Known(generated.proven, most_worth))
+    whole_bins = rounded(small, generated, worth, effort.deeper, expired)
+    best.offer(refined(part.problem, coarse, whole_bins), "columns")
+    yield best.packing()
+    if best.gap() <= effort.gap or expired():
+        return
+
+    worths = (worth_alone(part.problem), generated.charges.worth[coarse.group])
+    best.offer(repaired(part.problem, best.bins, worths, active, effort.repair, expired), "repair")
+    yield best.packing()
+
+
+def _active(problem: Problem, worth: Floats, effort: Effort) -> Ints:
+    """Return the types to begin with: all of a small problem, the promising ones of a large one."""
+    if problem.compatible.size <= effort.all_types:
+        return np.arange(len(problem.price))
+    return active_types(problem, worth, effort.active)
+
+
+def _relaxed(whole: Problem, coarse: Coarse, active: Ints) -> tuple[Duals, Ints, _Known]:
+    """Return the relaxation of the coarse problem, its active types, and the proof for the
+    *whole*.
+    """
+    duals, active, most_worth = relaxed_on(coarse.problem, active)
+    if coarse.problem is whole:
+        return duals, active, _Known(Charges(duals.worth, duals.limit), most_worth)
+    return duals, active, _Known(*lifted(whole, active, duals.limit, duals.resource))
+
+
+def _listed(problem: Problem, effort: Effort) -> tuple[Problem, _Known]:
+    """Return the part of *problem* that matters to what is paid, and a proof about that."""
+    whole = reduced(replace(problem, price=problem.list_price)).problem
+    coarse = coarsened(whole, effort.classes)
+    active = _active(coarse.problem, worth_alone(coarse.problem), effort)
+    return whole, _relaxed(whole, coarse, active)[2]
+
+
+def _generated(
+    problem: Problem,
+    active: Ints,
+    known: tuple[Bins, ...],
+    duals: Duals,
+    budget: Budget,
+    expired: Callable[[], bool],
+) -> Generated:
+    """Return columns for *problem* on its *active* types, in the numbers of all its types."""
+    part = only_types(problem, active)
+    start = Bins.none(len(problem.demand))
+    for bins in known:
+        start = start.plus(bins)
+    named = Bins(np.searchsorted(active, start.types), start.counts, start.times)
+    generated = generate(part, named, duals, alone(part), budget, expired)
+    contents = Contents(active[generated.contents.types], generated.contents.counts)
+    return replace(generated, contents=contents)
+
+
+def _left(problem: Problem, part: Reduced, bins: Bins) -> tuple[Left, ...]:
+    """Return the pods that *bins* leave out, and what keeps them out."""
+    packed = np.zeros(len(problem.demand))
+    packed[part.classes] = bins.packed()
+    out = np.flatnonzero(problem.demand - packed > 0.5)
+    if not len(out):
+        return ()
+    named = Bins(
+        part.types[bins.types], np.zeros((len(bins.types), len(problem.demand))), bins.times
+    )
+    stock = Stock.of(problem, named)
+    fits = holds(problem)
+    blocked = problem.usage > stock.room
+    answers = []
+    for one in out:
+        types = np.flatnonzero(fits[one])
+        count = int(problem.demand[one] - packed[one])
+        in_stock = types[stock.supply[types] >= 1]
+        if len(in_stock):
+            limits = tuple(int(limit) for limit in np.flatnonzero(blocked[in_stock].any(axis=0)))
+            answers.append(Left(int(one), count, Shortage.LIMIT, limits))
+        else:
+            shortage = Shortage.SUPPLY if len(types) else Shortage.NO_TYPE
+            answers.append(Left(int(one), count, shortage))
+    return tuple(answers)
