@@ -1,10 +1,10 @@
 """Calling admission webhooks, mutating first and validating after, as kube-apiserver does.
 
 Which webhook is asked: its rules (with `matchPolicy: Equivalent`, an object that another version of
-the same resource would match is converted to that version), namespaceSelector, objectSelector and CEL
-matchConditions. What its silence means: failurePolicy. An answer whose uid is not the request's is no
-answer. Calls are made without any lock held; a loopback URL may be plain http, because the embedded
-cloud's HttpApi is. Refuses to know what is admitted.
+the same resource would match is converted to that version), namespaceSelector, objectSelector and
+CEL matchConditions. What its silence means: failurePolicy. An answer whose uid is not the request's
+is no answer. Calls are made without any lock held; a loopback URL may be plain http, because the
+embedded cloud's HttpApi is. Refuses to know what is admitted.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ class Webhooks:
             store.subscribe(storage, self._forget)
 
     def admit(self, request: Request) -> Obj | None:
-        """Ask every webhook that matches; return the object as mutating ones leave it, or refuse."""
+        """Ask every webhook that matches; return the object as mutating ones leave it, or
+        refuse.
+        """
         found = self._webhooks()
         if not found or request.resource.group == _OWN_GROUP:
             return request.object
@@ -264,7 +266,7 @@ def _names(pattern: str, plural: str, subresource: str) -> bool:
     wanted, _, wanted_sub = pattern.partition("/")
     if wanted not in {"*", plural}:
         return False
-    return wanted_sub == subresource or wanted_sub == "*"
+    return wanted_sub in {subresource, "*"}
 
 
 def _conditions_hold(webhook: Webhook, request: Obj) -> bool:
@@ -282,12 +284,12 @@ def _conditions_hold(webhook: Webhook, request: Obj) -> bool:
     for condition in conditions:
         compiled = expression(condition["expression"])
         try:
-            if compiled is None:
-                raise ExpressionError(f"{condition['name']}: does not compile")
-            if not compiled.holds(variables):
+            if compiled is not None and not compiled.holds(variables):
                 return False
         except ExpressionError as cause:
             error = cause
+        if compiled is None:
+            error = ExpressionError(f"{condition['name']}: does not compile")
     if error is not None:
         raise NoAnswerError(f"matchConditions: {error}")
     return True

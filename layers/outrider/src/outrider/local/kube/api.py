@@ -171,7 +171,9 @@ class API:
         call: Call,
         subresource: str = "",
     ) -> Entry:
-        """Replace the object at *key* by what *change* makes of it, again when somebody wrote between."""
+        """Replace the object at *key* by what *change* makes of it, again when somebody wrote
+        between.
+        """
 
         def patched(current: Obj) -> Obj:
             proposed = clone(change(current))
@@ -242,7 +244,9 @@ class API:
                     raise
 
     def write_whole(self, resource: Resource, found: Entry, new: Obj, call: Call) -> Entry | None:
-        """Commit *new* over *found* past the fences of subresources; None when somebody wrote between."""
+        """Commit *new* over *found* past the fences of subresources; None when somebody wrote
+        between.
+        """
         new = clone(new)
         new["metadata"].pop("managedFields", None)
         writer = self._writer(resource, call, "Update")
@@ -285,7 +289,8 @@ class API:
         if resource.namespaced:
             if meta.setdefault("namespace", namespace) != namespace:
                 raise bad_request(
-                    "the namespace of the provided object does not match the namespace sent on the request"
+                    "the namespace of the provided object does not match the namespace sent on "
+                    "the request"
                 )
         else:
             meta.pop("namespace", None)
@@ -522,7 +527,8 @@ class API:
             return
         wanted = f"{obj['spec']['names'].get('plural')}.{obj['spec'].get('group')}"
         if obj["metadata"]["name"] != wanted:
-            message = f'Invalid value: "{obj["metadata"]["name"]}": must be spec.names.plural+"."+spec.group'
+            name = obj["metadata"]["name"]
+            message = f'Invalid value: "{name}": must be spec.names.plural+"."+spec.group'
             cause = ("metadata.name", "FieldValueInvalid", message)
             raise invalid(resource.kind, resource.group, obj["metadata"]["name"], [cause])
         status = obj.setdefault("status", {})
@@ -578,7 +584,7 @@ def _check_preconditions(resource: Resource, obj: Obj, options: Deletion) -> Non
     for what, wanted, have in pairs:
         if wanted is not None and wanted != have:
             why = (
-                f"the {what} in the precondition ({wanted}) does not match the {what} in record ({have}). "
-                "The object might have been deleted and then recreated"
+                f"the {what} in the precondition ({wanted}) does not match the {what} in record "
+                f"({have}). The object might have been deleted and then recreated"
             )
             raise conflict(resource.plural, resource.group, meta["name"], why)

@@ -75,11 +75,13 @@ def furnish(api: API) -> None:
     binding: Obj = {
         "metadata": {"name": "cluster-admin"},
         "roleRef": {
-            "apiGroup": _RBAC.split("/")[0],
+            "apiGroup": _RBAC.split("/", maxsplit=1)[0],
             "kind": "ClusterRole",
             "name": "cluster-admin",
         },
-        "subjects": [{"apiGroup": _RBAC.split("/")[0], "kind": "Group", "name": "system:masters"}],
+        "subjects": [
+            {"apiGroup": _RBAC.split("/", maxsplit=1)[0], "kind": "Group", "name": "system:masters"}
+        ],
     }
     _put(api, "clusterrolebindings.rbac.authorization.k8s.io", binding, call)
     storage_class: Obj = {

@@ -1,12 +1,14 @@
 """CEL as admission and CRDs use it: compile once, evaluate on plain JSON.
 
 Adds the Kubernetes string and list functions that cel-python lacks and that published CRDs use. An
-expression that needs what is not there is *unknown*, which callers treat apart from false and from an
-error of the expression itself. celpy is imported with the first expression: most clusters have none.
+expression that needs what is not there is *unknown*, which callers treat apart from false and from
+an error of the expression itself. celpy is imported with the first expression: most clusters have
+none.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import threading
@@ -16,7 +18,7 @@ from typing import Any
 log = logging.getLogger("outrider.local.kube")
 
 _NOT_THERE = re.compile(
-    r"unbound function|undeclared|no such overload|found no matching overload", re.I
+    r"unbound function|undeclared|no such overload|found no matching overload", re.IGNORECASE
 )
 
 
@@ -99,9 +101,7 @@ def _functions() -> dict[str, Any]:
         return text(str(value)[int(start) : len(str(value)) if end is None else int(end)])
 
     def is_sorted(values: Any) -> Any:
-        return celtypes.BoolType(
-            all(one <= two for one, two in zip(values, values[1:], strict=False))
-        )
+        return celtypes.BoolType(all(one <= two for one, two in itertools.pairwise(values)))
 
     return {
         "find": find,

@@ -1,7 +1,7 @@
 """The cluster's part of the timeline: pods and nodes as they come, change and go.
 
-Listens to changes and writes timeline entries; the kubelets add how a pod ended. Refuses to know who
-caused what.
+Listens to changes and writes timeline entries; the kubelets add how a pod ended. Refuses to know
+who caused what.
 """
 
 from __future__ import annotations

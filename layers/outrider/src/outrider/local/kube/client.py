@@ -95,7 +95,9 @@ class LocalClient:
                 raise
 
     def subscribe(self, storage: str, notice: Notice) -> None:
-        """Call *notice* with what exists and with every change, under the store's lock: be brief."""
+        """Call *notice* with what exists and with every change, under the store's lock: be
+        brief.
+        """
 
         def heard(change: Change) -> None:
             notice(
@@ -114,7 +116,7 @@ class HttpClient:
     def __init__(self, kubeconfig: Path, clock: Clock) -> None:
         self._clock = clock
         self._table = ResourceTable()
-        self._server, self._headers, context = _connection(kubeconfig)
+        self._server, self._headers, context = connection(kubeconfig)
         self._pool = urllib3.PoolManager(maxsize=16, ssl_context=context)
 
     def get(self, storage: str, key: Key) -> Obj | None:
@@ -154,7 +156,9 @@ class HttpClient:
                 raise
 
     def subscribe(self, storage: str, notice: Notice) -> None:
-        """Call *notice* with what exists and with every change, from a worker that lists and watches."""
+        """Call *notice* with what exists and with every change, from a worker that lists and
+        watches.
+        """
         known: dict[Key, Obj] = {}
         self._clock.spawn(lambda: self._follow(storage, notice, known), f"watch {storage}")
 
@@ -181,7 +185,8 @@ class HttpClient:
         return revision
 
     def _watch(self, storage: str, revision: str, notice: Notice, known: dict[Key, Obj]) -> None:
-        path = f"{self._path(storage, ('', ''))}?watch=true&resourceVersion={revision}&timeoutSeconds=300"
+        query = f"watch=true&resourceVersion={revision}&timeoutSeconds=300"
+        path = f"{self._path(storage, ('', ''))}?{query}"
         answer = self._pool.request(
             "GET", self._server + path, headers=self._headers, preload_content=False, timeout=330.0
         )
@@ -227,7 +232,7 @@ class HttpClient:
         return read
 
 
-def _connection(kubeconfig: Path) -> tuple[str, dict[str, str], ssl.SSLContext]:
+def connection(kubeconfig: Path) -> tuple[str, dict[str, str], ssl.SSLContext]:
     """Read the current context of *kubeconfig*: server, headers that authenticate, TLS context."""
     config: Obj = yaml.safe_load(kubeconfig.read_text())
 
@@ -254,5 +259,6 @@ def _material(cluster: dict[str, Any], name: str, kubeconfig: Path) -> str | Non
     if f"{name}-data" in cluster:
         return base64.b64decode(cluster[f"{name}-data"]).decode()
     if name in cluster:
-        return (kubeconfig.parent / cluster[name]).read_text()
+        path = kubeconfig.parent / str(cluster[name])
+        return path.read_text()
     return None

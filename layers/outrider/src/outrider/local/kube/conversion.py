@@ -1,7 +1,8 @@
 """One object, several versions: Events in core/v1 and events.k8s.io/v1, and CRDs without a webhook.
 
 Objects are stored in the storage version (for Events core/v1) and converted as they go in and out.
-Matches Kubernetes: Events rename fields, custom objects change only their apiVersion (strategy None).
+Matches Kubernetes: Events rename fields, custom objects change only their apiVersion (strategy
+None).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Discovery: what is served, told to clients; and as much OpenAPI as kubectl asks before it writes.
 
 kubectl reads groups and resources, and looks in OpenAPI v3 for one thing: whether a kind's PATCH
-takes `fieldValidation`, in which case the server validates. The documents say so for every kind, and
-carry the schemas of custom kinds so that `kubectl explain` has an answer.
+takes `fieldValidation`, in which case the server validates. The documents say so for every kind,
+and carry the schemas of custom kinds so that `kubectl explain` has an answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Events are forgotten an hour after their last change, as etcd's lease on them does (`--event-ttl`)."""
+"""Events are forgotten an hour after their last change, as etcd's lease on them does
+(`--event-ttl`).
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,10 @@ from outrider.local.kube.selectors import structured
 from outrider.local.kube.status import StatusError, bad_request, forbidden, internal
 
 PDBS = "poddisruptionbudgets.policy"
-_TWO_BUDGETS = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+_TWO_BUDGETS = (
+    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not "
+    "support."
+)
 _WOULD_VIOLATE = "Cannot evict pod as it would violate the pod's disruption budget."
 
 
@@ -101,7 +104,8 @@ def _check(budget: Obj) -> None:
     if allowed == 0:
         desired, healthy = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
         raise _blocked(
-            f"The disruption budget {name} needs {desired} healthy pods and has {healthy} currently",
+            f"The disruption budget {name} needs {desired} healthy pods "
+            f"and has {healthy} currently",
             retry_after=0,
         )
 

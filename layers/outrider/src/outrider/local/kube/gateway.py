@@ -1,8 +1,8 @@
 """From an HTTP request to an answer: routes, authentication, authorisation, representations.
 
 Knows paths, query parameters and content types, and nothing of sockets, so that it can be asked
-directly. Answers are Status objects where something is refused. A list or a watch holds references to
-stored objects and copies none of them.
+directly. Answers are Status objects where something is refused. A list or a watch holds references
+to stored objects and copies none of them.
 """
 
 from __future__ import annotations
@@ -133,22 +133,33 @@ class Gateway:
     def _answer(self, request: HttpRequest, path: str, query: Query) -> Answer:
         if path in {"/healthz", "/livez", "/readyz"}:
             return Answer(body=b"ok", content_type="text/plain; charset=utf-8")
-        user = self._user(request.headers.get("authorization", ""))
+        user = self._user(request.headers)
         steps = [step for step in path.split("/") if step]
         route = self._route(steps)
         if route is None:
             return self._about(request, path, steps, user)
         return _Exchange(self.api, request, route, query, user).answer()
 
-    def _user(self, authorization: str) -> User:
-        scheme, _, token = authorization.partition(" ")
+    def _user(self, headers: Mapping[str, str]) -> User:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
         found = self._authenticate(token.strip()) if scheme.lower() == "bearer" else None
         if found is None:
             raise unauthorized()
         name, groups = found
         if _AUTHENTICATED not in groups:
             groups = (*groups, _AUTHENTICATED)
-        return User(name, tuple(groups))
+        return self._impersonated(User(name, tuple(groups)), headers)
+
+    def _impersonated(self, user: User, headers: Mapping[str, str]) -> User:
+        """Return whom *user* acts for (`kubectl --as`), if that is allowed."""
+        name = headers.get("impersonate-user")
+        if not name:
+            return user
+        wanted = Attributes(verb="impersonate", resource="users", name=name)
+        if not self.api.authoriser.allows(user, wanted):
+            raise forbidden("users", "", name, wanted.described(user))
+        groups = [one.strip() for one in headers.get("impersonate-group", "").split(",")]
+        return User(name, (*filter(None, groups), _AUTHENTICATED))
 
     def _about(self, request: HttpRequest, path: str, steps: list[str], user: User) -> Answer:
         """Answer what is no resource: discovery, version, OpenAPI."""
@@ -169,38 +180,29 @@ class Gateway:
     def _document(self, steps: list[str]) -> Obj | None:
         table = self.api.table
         match steps:
-            case ["version"]:
-                return dict(discovery.VERSION)
-            case ["api"]:
-                return discovery.versions(self.address)
-            case ["apis"]:
-                return discovery.groups(table)
             case ["api", version]:
                 return discovery.resources(table, "", version)
             case ["apis", group]:
                 return discovery.group(table, group)
             case ["apis", group, version]:
                 return discovery.resources(table, group, version)
-            case ["openapi", "v2"]:
-                return discovery.openapi_v2()
-            case ["openapi", "v3"]:
-                return discovery.openapi_index(table)
-            case ["openapi", "v3", *rest]:
+            case ["openapi", "v3", *rest] if rest:
                 return discovery.openapi(table, "/".join(rest))
-            case []:
-                return {
-                    "paths": [
-                        "/api",
-                        "/apis",
-                        "/healthz",
-                        "/livez",
-                        "/openapi/v3",
-                        "/readyz",
-                        "/version",
-                    ]
-                }
             case _:
-                return None
+                fixed = self._fixed_documents().get("/".join(steps))
+                return fixed() if fixed else None
+
+    def _fixed_documents(self) -> dict[str, Callable[[], Obj]]:
+        table = self.api.table
+        roots = ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]
+        return {
+            "": lambda: {"paths": roots},
+            "api": lambda: discovery.versions(self.address),
+            "apis": lambda: discovery.groups(table),
+            "version": lambda: dict(discovery.VERSION),
+            "openapi/v2": discovery.openapi_v2,
+            "openapi/v3": lambda: discovery.openapi_index(table),
+        }
 
     def _route(self, steps: list[str]) -> Route | None:
         match steps:
@@ -245,23 +247,17 @@ class _Exchange:
             raise method_not_allowed(
                 "the server does not allow this method on the requested resource"
             )
-        match verb:
-            case "get":
-                return self._get()
-            case "list":
-                return self._list()
-            case "watch":
-                return self._watch()
-            case "create":
-                return self._create()
-            case "update":
-                return self._update()
-            case "patch":
-                return self._patch()
-            case "delete":
-                return self._delete()
-            case _:
-                return self._delete_collection()
+        carry_out = {
+            "get": self._get,
+            "list": self._list,
+            "watch": self._watch,
+            "create": self._create,
+            "update": self._update,
+            "patch": self._patch,
+            "delete": self._delete,
+            "deletecollection": self._delete_collection,
+        }
+        return carry_out[verb]()
 
     def _verb(self) -> str:
         named = bool(self.route.name)
@@ -298,7 +294,9 @@ class _Exchange:
             raise forbidden(plural, group, route.name, wanted.described(self.user))
 
     def _selected_name(self, verb: str) -> str:
-        """Return the name that a list selects by field: RBAC takes it for the object's, as Kubernetes does."""
+        """Return the name that a list selects by field: RBAC takes it for the object's, as
+        Kubernetes does.
+        """
         if verb not in {"list", "watch", "deletecollection"}:
             return ""
         return parse_fields(self.query.text("fieldSelector"), self.resource.storage)[1].get(
@@ -319,9 +317,7 @@ class _Exchange:
         labels = parse_labels(self.query.text("labelSelector"))
         if self.route.name:
             fixed = {**fixed, "metadata.name": self.route.name}
-            fields = _both(
-                fields, lambda obj, name=self.route.name: obj["metadata"]["name"] == name
-            )  # type: ignore[misc]
+            fields = _both(fields, _is_named(self.route.name))
         return Selection(self.resource, self.route.namespace, labels, fields, fixed)
 
     def _list(self) -> Answer:
@@ -376,7 +372,8 @@ class _Exchange:
             if kind in {JSON, "*/*", "application/*", "application/yaml"}:
                 return wanted.get("as", "")
         raise not_acceptable(
-            "only the following media types are accepted: application/json, application/json;as=Table"
+            "only the following media types are accepted: application/json, "
+            "application/json;as=Table"
         )
 
     def _object(self, code: int, shown: Obj) -> Answer:
@@ -497,7 +494,8 @@ class _Exchange:
     def _apply(self, body: Any, call: Call) -> Answer:
         if not self.query.text("fieldManager"):
             raise bad_request(
-                "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for apply patch"
+                "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: "
+                "is required for apply patch"
             )
         force = self.query.flag("force")
         route = self.route
@@ -516,8 +514,9 @@ class _Exchange:
                 return lambda current: _as_object(patch.strategic(current, body, Typed()))
             case _:
                 raise unsupported_media_type(
-                    "the body of the request was in an unknown format - accepted media types include: "
-                    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+                    "the body of the request was in an unknown format - accepted media types "
+                    "include: application/json-patch+json, application/merge-patch+json, "
+                    "application/apply-patch+yaml"
                 )
 
     def _scale(self, change: Callable[[Obj], Obj], call: Call) -> Answer:
@@ -573,6 +572,10 @@ class _Exchange:
 
 def _both(one: ObjectTest | None, other: ObjectTest) -> ObjectTest:
     return other if one is None else lambda obj: one(obj) and other(obj)
+
+
+def _is_named(name: str) -> ObjectTest:
+    return lambda obj: bool(obj["metadata"]["name"] == name)
 
 
 def _as_object(value: Any) -> Obj:

@@ -2,12 +2,13 @@
 
 Small on purpose: request line, headers, a body with a length or in chunks, answers with a length,
 watches in chunks, gzip for large answers when it is accepted. The certificate authority is made at
-start and lives in memory; its dates are fixed and wide, because TLS clients look at the wall's clock
-and this cloud does not. Refuses to know Kubernetes.
+start and lives in memory; its dates are fixed and wide, because TLS clients look at the wall's
+clock and this cloud does not. Refuses to know Kubernetes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import ipaddress
 import logging
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -28,6 +29,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from outrider.local.kube.gateway import Answer, HttpRequest
+
+
+class Readable(Protocol):
+    """The reading side of a connection."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to *size* bytes."""
+
+    def readline(self, size: int, /) -> bytes:
+        """Return the next line, at most *size* bytes of it."""
+
 
 log = logging.getLogger("outrider.local.kube")
 
@@ -192,7 +204,7 @@ class Listener:
                 self._connections -= {raw, connection}
             _shut(connection)
 
-    def _exchange(self, connection: socket.socket, stream: BinaryIO) -> bool:
+    def _exchange(self, connection: socket.socket, stream: Readable) -> bool:
         """Answer one request; return whether the connection goes on."""
         try:
             request = _read_request(connection, stream)
@@ -244,10 +256,8 @@ class Listener:
 
 
 def _shut(connection: socket.socket, *, close: bool = True) -> None:
-    try:
+    with contextlib.suppress(OSError):  # it was never connected, or is closed already
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # it was never connected, or is closed already
     if close:
         connection.close()
 
@@ -267,7 +277,7 @@ def _head(code: int, headers: dict[str, str]) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-def _read_request(connection: socket.socket, stream: BinaryIO) -> HttpRequest | None:
+def _read_request(connection: socket.socket, stream: Readable) -> HttpRequest | None:
     line = stream.readline(_MAX_LINE)
     while line in {b"\r\n", b"\n"}:
         line = stream.readline(_MAX_LINE)
@@ -285,13 +295,14 @@ def _read_request(connection: socket.socket, stream: BinaryIO) -> HttpRequest | 
         name, colon, value = line.decode("latin-1").partition(":")
         if not colon or len(headers) > 200:
             raise BadRequestError("malformed header")
-        headers[name.strip().lower()] = value.strip()
+        name, value = name.strip().lower(), value.strip()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
     if headers.get("expect", "").lower() == "100-continue":
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
     return HttpRequest(method.upper(), target, headers, _read_body(stream, headers))
 
 
-def _read_body(stream: BinaryIO, headers: dict[str, str]) -> bytes:
+def _read_body(stream: Readable, headers: dict[str, str]) -> bytes:
     if "chunked" in headers.get("transfer-encoding", "").lower():
         return _read_chunks(stream)
     text = headers.get("content-length", "0")
@@ -305,7 +316,7 @@ def _read_body(stream: BinaryIO, headers: dict[str, str]) -> bytes:
     return body
 
 
-def _read_chunks(stream: BinaryIO) -> bytes:
+def _read_chunks(stream: Readable) -> bytes:
     pieces: list[bytes] = []
     total = 0
     while True:

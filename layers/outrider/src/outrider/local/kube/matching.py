@@ -1,8 +1,8 @@
 """Which nodes a pod accepts, node by node: selectors, node affinity, taints and tolerations.
 
 Compiled once for a pod's spec and asked for many nodes. Matches kube-scheduler's NodeAffinity and
-TaintToleration plugins: terms are alternatives, an empty term matches nothing, an empty effect or key
-of a toleration matches all.
+TaintToleration plugins: terms are alternatives, an empty term matches nothing, an empty effect or
+key of a toleration matches all.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def untolerated(node: Obj, tolerations: Sequence[Obj], effects: Iterable[str]) -
 
 
 def node_affinity(spec: Obj) -> NodeTest | None:
-    """Return the test of a pod *spec*'s nodeSelector and required node affinity, None for no demand."""
+    """Return the test of a pod *spec*'s nodeSelector and required node affinity, None for no
+    demand.
+    """
     tests: list[NodeTest] = []
     selector = spec.get("nodeSelector")
     if selector:

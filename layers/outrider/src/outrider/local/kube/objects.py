@@ -1,7 +1,7 @@
 """Kubernetes objects as plain JSON trees: how they are copied, named and dated here.
 
-An object in the store is shared by every reader and never changed in place; whoever wants another one
-takes `clone` and commits it. Refuses to know any kind.
+An object in the store is shared by every reader and never changed in place; whoever wants another
+one takes `clone` and commits it. Refuses to know any kind.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ def is_true(obj: Obj, kind: str) -> bool:
 
 
 def with_condition(conditions: Iterable[Obj] | None, wanted: Obj, now: str) -> list[Obj]:
-    """Return *conditions* with *wanted* in place of its type; the transition time moves with the status."""
+    """Return *conditions* with *wanted* in place of its type; the transition time moves with the
+    status.
+    """
     found = False
     result: list[Obj] = []
     for condition in conditions or ():

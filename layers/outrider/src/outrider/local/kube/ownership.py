@@ -1,8 +1,8 @@
 """Who set which field: `metadata.managedFields`, kept as sets of leaf paths.
 
 A path is a tuple of FieldsV1 steps (`f:spec`, `k:{"name":"a"}`, `v:"x"`, `.` for an item itself).
-Objects made from one template have equal sets, so sets are interned: ten thousand pods of a Job share
-one. Refuses to know how a conflict is settled; that is `apply`.
+Objects made from one template have equal sets, so sets are interned: ten thousand pods of a Job
+share one. Refuses to know how a conflict is settled; that is `apply`.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ def leaves(value: Any, shape: Shape, path: Path = ()) -> Iterator[Path]:
 
 
 def changes(old: Any, new: Any, shape: Shape, path: Path = ()) -> tuple[set[Path], set[Path]]:
-    """Return the leaf paths that *new* sets otherwise than *old*, and those that it no longer has."""
+    """Return the leaf paths that *new* sets otherwise than *old*, and those that it no longer
+    has.
+    """
     if old == new or path in _UNOWNED:
         return set(), set()
     if isinstance(old, dict) and isinstance(new, dict) and not (path and shape.atomic_map):

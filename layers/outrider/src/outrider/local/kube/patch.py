@@ -42,10 +42,7 @@ def strategic(target: Any, patch: Any, shape: Typed) -> Any:
             pass
         case other:
             raise bad_request(f"unknown patch directive: {other}")
-    result = dict(target) if isinstance(target, dict) else {}
-    for name in patch.get("$retainKeys") and list(result) or ():
-        if name not in patch["$retainKeys"]:
-            del result[name]
+    result = _retained(target, patch.get("$retainKeys"))
     for name, value in patch.items():
         if name.startswith("$"):
             _directive(result, name, value, shape)
@@ -59,6 +56,11 @@ def strategic(target: Any, patch: Any, shape: Typed) -> Any:
         else:
             result[name] = strategic(result.get(name), value, shape.field(name))
     return result
+
+
+def _retained(target: Any, only: list[str] | None) -> Obj:
+    have = target if isinstance(target, dict) else {}
+    return {name: value for name, value in have.items() if not only or name in only}
 
 
 def _directive(result: Obj, name: str, value: Any, shape: Typed) -> None:
@@ -107,7 +109,9 @@ def _ordered(items: list[Any], order: list[Any] | None, shape: Typed) -> list[An
 
 
 def json_patch(target: Obj, operations: Any) -> Obj:
-    """Return *target* after the RFC 6902 *operations*; one that does not hold refuses all of them."""
+    """Return *target* after the RFC 6902 *operations*; one that does not hold refuses all of
+    them.
+    """
     if not isinstance(operations, list):
         raise bad_request("a JSON patch is a list of operations")
     root: Any = clone(target)

@@ -1,8 +1,8 @@
 """Built-in admission: what the API server's own plugins do to a new object.
 
 NamespaceLifecycle, Priority, DefaultTolerationSeconds, RuntimeClass, DefaultStorageClass and pod
-scheduling-gate rules. Not kept: LimitRanger, ResourceQuota, ServiceAccount (no token is ever mounted
-here) and PodSecurity. Webhooks are in `admission`.
+scheduling-gate rules. Not kept: LimitRanger, ResourceQuota, ServiceAccount (no token is ever
+mounted here) and PodSecurity. Webhooks are in `admission`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 The scheduler and the kubelets read quantities by this module and not by the planner's: two readings
 that agree say more than one. CPU is in thousandths, everything else in whole units, rounded up.
-Matches apimachinery's `resource.Quantity` and the scheduler's pod request rule: the sum of containers
-and sidecars, the largest init container on top of the sidecars before it, and the overhead.
+Matches apimachinery's `resource.Quantity` and the scheduler's pod request rule: the sum of
+containers and sidecars, the largest init container on top of the sidecars before it, and the
+overhead.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Authorisation by RBAC over the Role, ClusterRole and binding objects in the store.
 
 `system:masters` may do everything; everybody who is authenticated may use discovery and ask about
-themselves. Compiled rules are kept for each caller until an RBAC object changes. Escalation checks on
-writing roles are not made: whoever may write roles here is the cluster's owner.
+themselves. Compiled rules are kept for each caller until an RBAC object changes. Escalation checks
+on writing roles are not made: whoever may write roles here is the cluster's owner.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Attributes(NamedTuple):
         """Word the refusal as kube-apiserver does."""
         what = f"{self.resource}/{self.subresource}" if self.subresource else self.resource
         where = f'in the namespace "{self.namespace}"' if self.namespace else "at the cluster scope"
-        return f'User "{user.name}" cannot {self.verb} resource "{what}" in API group "{self.group}" {where}'
+        wish = f'{self.verb} resource "{what}" in API group "{self.group}" {where}'
+        return f'User "{user.name}" cannot {wish}'
 
 
 class Grant(NamedTuple):

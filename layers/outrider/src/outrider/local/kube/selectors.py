@@ -1,7 +1,7 @@
 """Label and field selectors, in the text form of the query and the structured form of objects.
 
-Matches apimachinery: an unknown field label is a 400, `!=` and `notin` hold where the key is absent.
-Refuses to know who selects.
+Matches apimachinery: an unknown field label is a 400, `!=` and `notin` hold where the key is
+absent. Refuses to know who selects.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def _numeric(key: str, operator: str, bound: str) -> LabelTest:
 
 
 def structured(selector: Obj | None) -> LabelTest:
-    """Return the test of a `metav1.LabelSelector`: none selects nothing, an empty one everything."""
+    """Return the test of a `metav1.LabelSelector`: none selects nothing, an empty one
+    everything.
+    """
     if selector is None:
         return lambda _labels: False
     tests = [

@@ -1,8 +1,9 @@
 """How lists and maps merge: the merge keys that the core types declare, and those of CRD schemas.
 
-Two tables, because Kubernetes has two: strategic merge patch (`patchMergeKey`) and server-side apply
-(`listMapKeys`, `listType`, `mapType`). They agree but for ports and spread constraints. What is not
-listed is atomic: replaced whole, as Node taints and Pod tolerations are. Refuses to know values.
+Two tables, because Kubernetes has two: strategic merge patch (`patchMergeKey`) and server-side
+apply (`listMapKeys`, `listType`, `mapType`). They agree but for ports and spread constraints. What
+is not listed is atomic: replaced whole, as Node taints and Pod tolerations are. Refuses to know
+values.
 """
 
 from __future__ import annotations

@@ -114,7 +114,10 @@ def conflict(plural: str, group: str, name: str, why: str) -> StatusError:
 
 def stale(plural: str, group: str, name: str) -> StatusError:
     """Refuse a write whose resourceVersion is not the object's."""
-    why = "the object has been modified; please apply your changes to the latest version and try again"
+    why = (
+        "the object has been modified; please apply your changes to the latest version and "
+        "try again"
+    )
     return conflict(plural, group, name, why)
 
 

@@ -1,10 +1,10 @@
 """The memory of the API: objects, one global revision, recent history, watchers and listeners.
 
-Objects are kept as they are shown, in their storage version, without managedFields (those are beside
-them, interned). A commit compares the revision that the writer read (optimistic locking, as etcd),
-takes the next revision and tells everybody in order; it never calls out. History is bounded: a watch
-from a revision that was dropped gets 410, as after etcd's compaction. Refuses to know kinds; indexes
-are functions given to it.
+Objects are kept as they are shown, in their storage version, without managedFields (those are
+beside them, interned). A commit compares the revision that the writer read (optimistic locking, as
+etcd), takes the next revision and tells everybody in order; it never calls out. History is bounded:
+a watch from a revision that was dropped gets 410, as after etcd's compaction. Refuses to know
+kinds; indexes are functions given to it.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ class Store:
         return self._objects[storage].get(key)
 
     def entries(self, storage: str, namespace: str = "") -> tuple[list[Entry], int]:
-        """Return the objects of a kind in key order, and the revision at which this is the truth."""
+        """Return the objects of a kind in key order, and the revision at which this is the
+        truth.
+        """
         with self.lock:
             entries = self._objects[storage]
             found = [
@@ -172,12 +174,15 @@ class Store:
             return (place[0], self._objects[place[0]][place[1]].object) if place else None
 
     def subscribe(self, storage: str, listener: Listener) -> None:
-        """Call *listener* with every change of *storage* ("*": of all) from now on, under the lock: be brief."""
+        """Call *listener* with every change of *storage* ("*": of all) from now on, under the lock:
+        be brief.
+        """
         with self.lock:
             self._listeners[storage].append(listener)
 
     def commit(self, storage: str, entry: Entry, expected: int | None) -> Entry:
-        """Write *entry*, new when *expected* is None, else over that revision; return what is stored.
+        """Write *entry*, new when *expected* is None, else over that revision; return what is
+        stored.
 
         The object must belong to the caller: its resourceVersion is set in place.
         """
@@ -193,7 +198,9 @@ class Store:
         return entry
 
     def remove(self, storage: str, key: Key, expected: int) -> Entry:
-        """Remove the object at *key* that was read at revision *expected*; return its last state."""
+        """Remove the object at *key* that was read at revision *expected*; return its last
+        state.
+        """
         with self.lock:
             before = self._objects[storage].get(key)
             if before is None or before.revision != expected:

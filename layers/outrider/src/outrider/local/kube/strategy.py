@@ -1,8 +1,9 @@
 """What a write may touch and when an object may go: the strategies of the built-in kinds.
 
 Status and the other subresources are fenced off from the main object and from each other; identity
-never changes; generation counts changes of what is wanted; deletion waits for finalizers, for a pod's
-grace and for a namespace's content. All functions are pure but for the object that the caller owns.
+never changes; generation counts changes of what is wanted; deletion waits for finalizers, for a
+pod's grace and for a namespace's content. All functions are pure but for the object that the caller
+owns.
 """
 
 from __future__ import annotations
@@ -87,7 +88,10 @@ def keep_identity(resource: Resource, old: Obj, new: Obj) -> None:
     meta = new["metadata"] = dict(new["metadata"])
     was = old["metadata"]
     if meta.get("uid") and meta["uid"] != was["uid"]:
-        why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {was['uid']}"
+        why = (
+            f"Precondition failed: UID in precondition: {meta['uid']}, "
+            f"UID in object meta: {was['uid']}"
+        )
         raise conflict(resource.plural, resource.group, was["name"], why)
     meta.pop("managedFields", None)
     meta["name"] = was["name"]
@@ -105,11 +109,15 @@ def keep_identity(resource: Resource, old: Obj, new: Obj) -> None:
     if is_leaving(old):
         added = set(meta.get("finalizers") or ()) - set(was.get("finalizers") or ())
         if added:
-            message = "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers "
-            message += str(sorted(added))
+            message = (
+                "Forbidden: no new finalizers can be added if the object is being deleted, "
+                f"found new finalizers {sorted(added)}"
+            )
             cause = ("metadata.finalizers", "FieldValueForbidden", message)
             raise invalid(resource.kind, resource.group, was["name"], [cause])
     _keep_provider_id(resource, old, new)
+    if resource.storage == "nodes" and (new.get("spec") or {}).get("taints") == []:
+        new["spec"] = {name: value for name, value in new["spec"].items() if name != "taints"}
 
 
 def _keep_provider_id(resource: Resource, old: Obj, new: Obj) -> None:
@@ -117,7 +125,7 @@ def _keep_provider_id(resource: Resource, old: Obj, new: Obj) -> None:
         return
     was = (old.get("spec") or {}).get("providerID")
     if was and (new.get("spec") or {}).get("providerID") != was:
-        message = "Forbidden: node updates may not change metadata except labels, or spec.providerID once it is set"
+        message = "Forbidden: node updates may not change spec.providerID once it is set"
         cause = ("spec.providerID", "FieldValueForbidden", message)
         raise invalid(resource.kind, resource.group, old["metadata"]["name"], [cause])
 

@@ -1,7 +1,7 @@
 """Subresources with a body of their own: binding, scale, and the reviews that only answer.
 
-Matches kube-apiserver: a binding sets the node and PodScheduled=True once, 409 on a second one; Scale
-maps onto spec.replicas (or a CRD's own paths); access reviews ask RBAC.
+Matches kube-apiserver: a binding sets the node and PodScheduled=True once, 409 on a second one;
+Scale maps onto spec.replicas (or a CRD's own paths); access reviews ask RBAC.
 """
 
 from __future__ import annotations

@@ -99,7 +99,8 @@ def _age(obj: Obj, now: datetime) -> str:
 
 def _pod_ready(pod: Obj, _now: datetime) -> str:
     statuses = _at(pod, "status.containerStatuses") or ()
-    return f"{sum(bool(one.get('ready')) for one in statuses)}/{len(pod['spec'].get('containers') or ())}"
+    ready = sum(bool(one.get("ready")) for one in statuses)
+    return f"{ready}/{len(pod['spec'].get('containers') or ())}"
 
 
 def _pod_status(pod: Obj, _now: datetime) -> str:

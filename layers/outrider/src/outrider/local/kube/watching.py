@@ -1,8 +1,8 @@
 """Watch: the store's changes as one client sees them, from a revision on.
 
 An object that begins or ceases to match a selector arrives as ADDED or DELETED. Bookmarks tell a
-client how far it is; the first one after `sendInitialEvents` is marked. A revision that was compacted
-away ends the watch with an ERROR event of 410, as kube-apiserver answers it.
+client how far it is; the first one after `sendInitialEvents` is marked. A revision that was
+compacted away ends the watch with an ERROR event of 410, as kube-apiserver answers it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def changes_as_events(
     seconds: int | None,
     render: Callable[[Obj], Obj],
 ) -> Iterator[bytes]:
-    """Yield watch events as lines of JSON; an empty line of bytes asks the caller to check its client."""
+    """Yield watch events as lines of JSON; an empty line of bytes asks the caller to check its
+    client.
+    """
     resource = chosen.resource
     storage = resource.storage
 

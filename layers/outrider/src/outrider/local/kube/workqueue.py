@@ -1,8 +1,8 @@
 """A work queue on the clock: keys, each worked on once however often it was added meanwhile.
 
 One worker at a time for a queue, started when there is work and gone when there is none, so that a
-controller is single-threaded and nothing polls. Work that fails is tried again with backoff. Refuses
-to know what a key is.
+controller is single-threaded and nothing polls. Work that fails is tried again with backoff.
+Refuses to know what a key is.
 """
 
 from __future__ import annotations

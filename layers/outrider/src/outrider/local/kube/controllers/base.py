@@ -48,12 +48,14 @@ class Controller:
             self.storage, lambda change: self.queue.add(key_of(change.entry.object))
         )
 
-    def reconcile(self, key: Key, obj: Obj) -> None:
+    def reconcile(self, obj: Obj) -> None:
         """Bring the world nearer to what *obj* wants."""
         raise NotImplementedError
 
     def follow_owned(self, storage: str, kind: str) -> None:
-        """Queue the owner of the given *kind* whenever an object of *storage* that it controls changes."""
+        """Queue the owner of the given *kind* whenever an object of *storage* that it controls
+        changes.
+        """
 
         def heard(change: Change) -> None:
             for entry in (change.entry, change.before):
@@ -129,7 +131,9 @@ class Controller:
                 raise
 
     def set_status(self, obj: Obj, wanted: Obj) -> None:
-        """Write the fields of *wanted* into the status of *obj* where they differ; None removes one."""
+        """Write the fields of *wanted* into the status of *obj* where they differ; None removes
+        one.
+        """
         have = obj.get("status") or {}
         if all(have.get(name) == value for name, value in wanted.items()):
             return
@@ -146,7 +150,7 @@ class Controller:
     def _work(self, key: Key) -> None:
         found = self.store.get(self.storage, key)
         if found is not None:
-            self.reconcile(key, found.object)
+            self.reconcile(found.object)
 
 
 def active(pods: Iterable[Obj]) -> list[Obj]:
@@ -155,7 +159,9 @@ def active(pods: Iterable[Obj]) -> list[Obj]:
 
 
 def least_wanted(pods: Iterable[Obj]) -> list[Obj]:
-    """Return *pods* in the order in which a ReplicaSet gives them up: unbound, pending, unready, newest."""
+    """Return *pods* in the order in which a ReplicaSet gives them up: unbound, pending, unready,
+    newest.
+    """
 
     def rank(pod: Obj) -> tuple[bool, bool, bool, int]:
         meta = pod["metadata"]

@@ -11,7 +11,6 @@ from outrider.local.kube.api import API
 from outrider.local.kube.controllers.base import Controller, template_hash
 from outrider.local.kube.matching import node_affinity, untolerated
 from outrider.local.kube.objects import (
-    Key,
     Obj,
     is_finished,
     is_leaving,
@@ -48,7 +47,7 @@ class DaemonSets(Controller):
         self.follow_owned("pods", "DaemonSet")
         self.store.subscribe("nodes", self._node_changed)
 
-    def reconcile(self, key: Key, obj: Obj) -> None:
+    def reconcile(self, obj: Obj) -> None:
         """Give every eligible node its pod and take it from the others."""
         if is_leaving(obj):
             return

@@ -9,7 +9,6 @@ from __future__ import annotations
 from outrider.local.kube.api import API
 from outrider.local.kube.controllers.base import Controller, scaled, template_hash
 from outrider.local.kube.objects import (
-    Key,
     Obj,
     annotations_of,
     clone,
@@ -32,7 +31,7 @@ class Deployments(Controller):
         super().__init__(api)
         self.follow_owned("replicasets.apps", "Deployment")
 
-    def reconcile(self, key: Key, obj: Obj) -> None:
+    def reconcile(self, obj: Obj) -> None:
         """Roll towards the current template."""
         if is_leaving(obj):
             return
@@ -94,7 +93,9 @@ class Deployments(Controller):
         self._shrink(living, [new, *living], total, wanted - missing)
 
     def _shrink(self, living: list[Obj], every: list[Obj], total: int, least: int) -> None:
-        """Give up old replicas: those that are not available first, then while enough stay available."""
+        """Give up old replicas: those that are not available first, then while enough stay
+        available.
+        """
         available = sum((one.get("status") or {}).get("availableReplicas", 0) for one in every)
         new = every[0]
         waiting = _replicas(new) - (new.get("status") or {}).get("availableReplicas", 0)
@@ -143,11 +144,12 @@ class Deployments(Controller):
         }
         updated = (fresh.get("status") or {}).get("replicas", 0)
         done = updated == wanted == total("replicas") and available == wanted
+        word = "has successfully progressed" if done else "is progressing"
         progress = {
             "type": "Progressing",
             "status": "True",
             "reason": "NewReplicaSetAvailable" if done else "ReplicaSetUpdated",
-            "message": f'ReplicaSet "{name}" {"has successfully progressed" if done else "is progressing"}.',
+            "message": f'ReplicaSet "{name}" {word}.',
         }
         now = self.api.now()
         conditions = (obj.get("status") or {}).get("conditions")

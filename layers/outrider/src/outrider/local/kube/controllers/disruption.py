@@ -1,8 +1,8 @@
 """The disruption controller: how many more pods each PodDisruptionBudget can lose.
 
 Matches kube-controller-manager: percentages are of the owners' scale, an eviction that was granted
-counts as lost until its pod is gone or two minutes have passed, and the status says which generation
-of the spec it is about.
+counts as lost until its pod is gone or two minutes have passed, and the status says which
+generation of the spec it is about.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from outrider.local.kube.api import API
 from outrider.local.kube.controllers.base import Controller, scaled
 from outrider.local.kube.eviction import PDBS
 from outrider.local.kube.objects import (
-    Key,
     Obj,
     controller_of,
     is_finished,
@@ -48,12 +47,12 @@ class Budgets(Controller):
         for storage in _SCALED.values():
             self.store.subscribe(storage, self._owner_changed)
 
-    def reconcile(self, key: Key, obj: Obj) -> None:
+    def reconcile(self, obj: Obj) -> None:
         """Count, and write what is left."""
         selects = structured(obj["spec"].get("selector"))
         pods = [
             pod
-            for pod in self.store.objects("pods", key[0])
+            for pod in self.store.objects("pods", obj["metadata"]["namespace"])
             if selects(labels_of(pod)) and not is_finished(pod)
         ]
         expected, desired = self._wanted(obj, pods)
@@ -113,7 +112,9 @@ class Budgets(Controller):
         return len(pods), int(least if least is not None else 1)
 
     def _scale(self, pods: list[Obj]) -> int:
-        """Return how many pods the controllers of *pods* want in all; a bare pod counts for itself."""
+        """Return how many pods the controllers of *pods* want in all; a bare pod counts for
+        itself.
+        """
         total = 0
         seen: set[str] = set()
         for pod in pods:

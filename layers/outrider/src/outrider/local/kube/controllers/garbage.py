@@ -1,7 +1,7 @@
 """The garbage collector: dependents go when their last owner has gone.
 
-Matches kube-controller-manager: background by default; `Foreground` removes dependents first, `Orphan`
-cuts them loose; a dependent that names an owner which never existed goes too.
+Matches kube-controller-manager: background by default; `Foreground` removes dependents first,
+`Orphan` cuts them loose; a dependent that names an owner which never existed goes too.
 """
 
 from __future__ import annotations

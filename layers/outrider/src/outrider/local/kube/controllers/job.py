@@ -10,7 +10,6 @@ from __future__ import annotations
 from outrider.local.kube.api import API
 from outrider.local.kube.controllers.base import Controller, active, has_condition
 from outrider.local.kube.objects import (
-    Key,
     Obj,
     annotations_of,
     is_leaving,
@@ -33,7 +32,7 @@ class Jobs(Controller):
         super().__init__(api)
         self.follow_owned("pods", "Job")
 
-    def reconcile(self, key: Key, obj: Obj) -> None:
+    def reconcile(self, obj: Obj) -> None:
         """Start what may run, and declare the Job complete or failed."""
         if is_leaving(obj):
             return
@@ -48,7 +47,7 @@ class Jobs(Controller):
         verdict = self._verdict(
             obj, done if isinstance(done, int) else len(done), len(failed), running
         )
-        if verdict or spec.get("suspend"):
+        if any(verdict) or spec.get("suspend"):
             for pod in running:
                 self.remove("pods", pod)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from outrider.local.kube.api import API, Deletion
 from outrider.local.kube.controllers.base import Controller
-from outrider.local.kube.objects import Key, Obj, is_leaving
+from outrider.local.kube.objects import Obj, is_leaving
 from outrider.local.kube.store import EVERY, Change
 
 
@@ -18,11 +18,11 @@ class Namespaces(Controller):
         super().__init__(api)
         self.store.subscribe(EVERY, self._something_gone)
 
-    def reconcile(self, key: Key, obj: Obj) -> None:
+    def reconcile(self, obj: Obj) -> None:
         """Delete what the namespace still has, then let it go."""
         if not is_leaving(obj) or not obj["spec"].get("finalizers"):
             return
-        name = key[1]
+        name = obj["metadata"]["name"]
         left = 0
         for resource in {one.storage: one for one in self.api.table if one.namespaced}.values():
             entries, _ = self.store.entries(resource.storage, name)

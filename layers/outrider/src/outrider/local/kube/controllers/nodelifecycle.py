@@ -1,9 +1,9 @@
 """Node lifecycle: conditions become taints, and NoExecute taints evict.
 
-Matches the node-lifecycle and taint-eviction controllers: Ready False taints not-ready, Unknown taints
-unreachable, each NoSchedule and NoExecute; a pod that does not tolerate a NoExecute taint is deleted,
-one that tolerates it for a time after that time. A Node without a Ready condition (one that a client
-posted, with no kubelet) is left alone.
+Matches the node-lifecycle and taint-eviction controllers: Ready False taints not-ready, Unknown
+taints unreachable, each NoSchedule and NoExecute; a pod that does not tolerate a NoExecute taint is
+deleted, one that tolerates it for a time after that time. A Node without a Ready condition (one
+that a client posted, with no kubelet) is left alone.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ class NodeLifecycle(Controller):
         )
         self.store.subscribe("pods", self._pod_changed)
 
-    def reconcile(self, key: Key, obj: Obj) -> None:
+    def reconcile(self, obj: Obj) -> None:
         """Make the taints follow the Ready condition, and look at the pods under NoExecute."""
         ready = condition_of(obj, "Ready")
         if ready is not None:
             wanted = {"True": "", "False": _NOT_READY}.get(ready["status"], _UNREACHABLE)
             self._taint(obj, wanted)
-        found = self.store.get("nodes", key)
+        found = self.store.get("nodes", key_of(obj))
         if found is not None and _evicting(found.object):
-            for pod in self.store.indexed("pods", "node", key[1]):
+            for pod in self.store.indexed("pods", "node", obj["metadata"]["name"]):
                 self.evictions.add(key_of(pod))
 
     def _taint(self, node: Obj, wanted: str) -> None:

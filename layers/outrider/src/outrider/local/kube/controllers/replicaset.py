@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from outrider.local.kube.api import API
 from outrider.local.kube.controllers.base import Controller, active, least_wanted
-from outrider.local.kube.objects import Key, Obj, is_leaving, is_ready
+from outrider.local.kube.objects import Obj, is_leaving, is_ready
 
 
 class ReplicaSets(Controller):
@@ -21,7 +21,7 @@ class ReplicaSets(Controller):
         super().__init__(api)
         self.follow_owned("pods", "ReplicaSet")
 
-    def reconcile(self, key: Key, obj: Obj) -> None:
+    def reconcile(self, obj: Obj) -> None:
         """Create what is missing, remove what is too much."""
         if is_leaving(obj):
             return

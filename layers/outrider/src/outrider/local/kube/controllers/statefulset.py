@@ -1,7 +1,7 @@
 """StatefulSet: pods with ordinals, one after the other or in parallel, each with its own claims.
 
-Matches the StatefulSet controller for OrderedReady and Parallel, scaling from the highest ordinal and
-rolling updates from it; claims outlive their pods.
+Matches the StatefulSet controller for OrderedReady and Parallel, scaling from the highest ordinal
+and rolling updates from it; claims outlive their pods.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from outrider.local.kube.api import API
 from outrider.local.kube.controllers.base import Controller, template_hash
 from outrider.local.kube.objects import (
-    Key,
     Obj,
     clone,
     is_finished,
@@ -33,13 +32,14 @@ class StatefulSets(Controller):
         super().__init__(api)
         self.follow_owned("pods", "StatefulSet")
 
-    def reconcile(self, key: Key, obj: Obj) -> None:
+    def reconcile(self, obj: Obj) -> None:
         """Take the next step of every ordinal that may take one."""
         if is_leaving(obj):
             return
         pods = {pod["metadata"]["name"]: pod for pod in self.owned(obj, "pods")}
         start = (obj["spec"].get("ordinals") or {}).get("start", 0)
-        names = [f"{key[1]}-{start + place}" for place in range(obj["spec"]["replicas"])]
+        base = obj["metadata"]["name"]
+        names = [f"{base}-{start + place}" for place in range(obj["spec"]["replicas"])]
         mark = template_hash(obj["spec"]["template"])
         ordered = obj["spec"].get("podManagementPolicy") != "Parallel"
         settled = self._fill(obj, names, pods, mark, ordered=ordered)

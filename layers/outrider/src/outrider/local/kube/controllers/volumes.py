@@ -1,8 +1,8 @@
 """The volume provisioner and binder: a claim gets a PersistentVolume in the right zone.
 
 Matches the EBS CSI provisioner: a WaitForFirstConsumer claim waits until the scheduler has chosen a
-node (`volume.kubernetes.io/selected-node`), an Immediate one gets a zone at once; a PersistentVolume
-that exists and fits is taken first.
+node (`volume.kubernetes.io/selected-node`), an Immediate one gets a zone at once; a
+PersistentVolume that exists and fits is taken first.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 from outrider.local.kube.api import API
 from outrider.local.kube.controllers.base import Controller
 from outrider.local.kube.matching import node_selector
-from outrider.local.kube.objects import Key, Obj, annotations_of, is_leaving, key_of, labels_of
+from outrider.local.kube.objects import Obj, annotations_of, is_leaving, key_of, labels_of
 from outrider.local.kube.quantities import amount
 from outrider.local.kube.store import Change
+from outrider.local.kube.workqueue import WorkQueue
 
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 ZONE = "topology.kubernetes.io/zone"
@@ -28,8 +29,10 @@ class Volumes(Controller):
     def __init__(self, api: API) -> None:
         super().__init__(api)
         self.store.subscribe("persistentvolumes", self._volume_changed)
+        self.store.subscribe("persistentvolumeclaims", self._claim_changed)
+        self.released: WorkQueue[str] = WorkQueue(api.clock, "volume-reclaimer", self._reclaim)
 
-    def reconcile(self, key: Key, obj: Obj) -> None:
+    def reconcile(self, obj: Obj) -> None:
         """Bind the claim if its time has come."""
         if is_leaving(obj) or (obj.get("status") or {}).get("phase") == "Bound":
             return
@@ -134,6 +137,26 @@ class Volumes(Controller):
             "capacity": volume["spec"]["capacity"],
         }
         self.set_status(claim, status)
+
+    def _claim_changed(self, change: Change) -> None:
+        volume = change.entry.object["spec"].get("volumeName")
+        if change.type == "DELETED" and volume:
+            self.released.add(volume)
+
+    def _reclaim(self, name: str) -> None:
+        """Delete a volume whose claim is gone, or release it, as its policy says."""
+        found = self.store.get("persistentvolumes", ("", name))
+        if found is None:
+            return
+        if found.object["spec"].get("persistentVolumeReclaimPolicy") == "Delete":
+            self.remove("persistentvolumes", found.object)
+            return
+        self.modify(
+            "persistentvolumes",
+            found.object,
+            lambda one: {**one, "status": {"phase": "Released"}},
+            "status",
+        )
 
     def _volume_changed(self, change: Change) -> None:
         if change.type == "ADDED":

@@ -1,8 +1,8 @@
 """Kubelets without machines: running instances become Nodes and run the pods bound to them.
 
-`Kubelets` is told by the cloud which instances run; it reads their user data as their operating system
-would, joins the cluster through a small client (this process's API, or a real one over HTTP), and
-plays out readiness, device plugins, image pulls, pods and their ends on the clock.
+`Kubelets` is told by the cloud which instances run; it reads their user data as their operating
+system would, joins the cluster through a small client (this process's API, or a real one over
+HTTP), and plays out readiness, device plugins, image pulls, pods and their ends on the clock.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 A pod's life here: bound, its images pulled (at once where a seeded volume or an earlier pull has
 them), Running and Ready; a pod whose annotation `outrider.dev/run-seconds` names a time ends by
 itself after it, with the exit code of `outrider.dev/exit-code` (0 by default), unless it restarts
-always; one asked to stop exits two seconds after SIGTERM or is killed when its grace is shorter. The
-end of an instance ends its pods at once; its Node turns Unknown, and the cloud controller deletes it a
-minute later if nobody else has. Refuses to know who launched the instance and why.
+always; one asked to stop exits two seconds after SIGTERM or is killed when its grace is shorter.
+The end of an instance ends its pods at once; its Node turns Unknown, and the cloud controller
+deletes it a minute later if nobody else has. Refuses to know who launched the instance and why.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ class Kubelets:
     # What the cloud says
 
     def instance_running(self, facts: InstanceFacts) -> None:
-        """Begin to join the instance that *facts* describe; a second call for it changes nothing."""
+        """Begin to join the instance that *facts* describe; a second call for it changes
+        nothing.
+        """
         with self._lock:
             if facts.instance_id in self._machines:
                 return
@@ -130,7 +132,9 @@ class Kubelets:
             self._clock.spawn(lambda: self._lose(machine), "kubelet stops")
 
     def instance_gone(self, instance_id: str) -> None:
-        """Forget a terminated instance; its Node goes after a while, if nobody removes it before."""
+        """Forget a terminated instance; its Node goes after a while, if nobody removes it
+        before.
+        """
         self.instance_stopping(instance_id)
         with self._lock:
             machine = self._machines.get(instance_id)

@@ -150,7 +150,9 @@ def devices(facts: InstanceFacts, settings: NodeSettings) -> dict[str, str]:
 
 
 def _reserved_cpu(vcpus: int) -> int:
-    """Return nodeadm's reservation in thousandths: 6 % of one core, 1 %, 0.5 % of two, 0.25 % of the rest."""
+    """Return nodeadm's reservation in thousandths: 6 % of one core, 1 %, 0.5 % of two, 0.25 % of
+    the rest.
+    """
     shares = [60.0, 10.0, 5.0, 5.0]
     return int(sum(shares[:vcpus]) + 2.5 * max(vcpus - 4, 0))
 

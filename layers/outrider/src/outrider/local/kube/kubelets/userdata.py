@@ -1,8 +1,10 @@
-"""User data read as an instance's operating system reads it: nodeadm's NodeConfig, Bottlerocket's TOML.
+"""User data read as an instance's operating system reads it: nodeadm's NodeConfig, Bottlerocket's
+TOML.
 
-Written against the formats' own documentation and not against outrider's writer, so that a mistake of
-the writer is seen: a missing cluster field, a label that the kubelet may not set on itself, a taint
-that does not parse each keep the node from joining, as they would in EC2. Refuses to know instances.
+Written against the formats' own documentation and not against outrider's writer, so that a mistake
+of the writer is seen: a missing cluster field, a label that the kubelet may not set on itself, a
+taint that does not parse each keep the node from joining, as they would in EC2. Refuses to know
+instances.
 """
 
 from __future__ import annotations
@@ -70,9 +72,9 @@ def parse(text: str) -> NodeSettings:
     head = stripped[:4096].lower()
     if "mime-version:" in head or head.startswith("content-type:"):
         return _node_config(list(_mime_documents(stripped)))
-    if re.search(r"^\s*apiversion:\s*node\.eks\.aws/", head, re.M):
+    if re.search(r"^\s*apiversion:\s*node\.eks\.aws/", head, re.MULTILINE):
         return _node_config(_documents(stripped))
-    if re.search(r"^\s*\[?\s*settings[.\]]", head, re.M):
+    if re.search(r"^\s*\[?\s*settings[.\]]", head, re.MULTILINE):
         return _bottlerocket(stripped)
     raise UserDataError(
         "neither MIME nor a NodeConfig nor Bottlerocket settings: nothing names the cluster"
@@ -106,7 +108,9 @@ def _documents(text: str) -> list[Mapping[str, Any]]:
 
 
 def _merged(one: Any, other: Any, path: str = "") -> Any:
-    """Lay *other* over *one* as nodeadm does: maps deeply, kubelet flags appended, the rest replaced."""
+    """Lay *other* over *one* as nodeadm does: maps deeply, kubelet flags appended, the rest
+    replaced.
+    """
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         keys = [*one, *(key for key in other if key not in one)]
         return {

@@ -1,8 +1,9 @@
-"""Which nodes a pod can go to, and for each other node why not, in kube-scheduler's words and order.
+"""Which nodes a pod can go to, and for each other node why not, in kube-scheduler's words and
+order.
 
-Static reasons (cordon, taints, affinity) are kept for each template until a node's shape changes; the
-rest is looked at for each pod. A reason that removing pods cannot cure is marked as such, because
-preemption asks. Refuses to know which node is best.
+Static reasons (cordon, taints, affinity) are kept for each template until a node's shape changes;
+the rest is looked at for each pod. A reason that removing pods cannot cure is marked as such,
+because preemption asks. Refuses to know which node is best.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ class Filters:
         return bool(found.nodes)
 
     def pod_checks(self, template: Template) -> list[NodeCheck]:
-        """Return the checks that depend on volumes and other pods, prepared for *template* as of now."""
+        """Return the checks that depend on volumes and other pods, prepared for *template* as of
+        now.
+        """
         checks: list[NodeCheck] = []
         if template.claims:
             checks.append(lambda info: self._volumes.why_not(template, info))
@@ -217,7 +220,9 @@ def _static_reason(node: Obj, template: Template) -> str:
 
 
 def lacks(info: NodeInfo, template: Template, coming: Iterable[Template] = ()) -> Iterator[str]:
-    """Yield what *info* has too little of for a pod of *template* next to those that are *coming*."""
+    """Yield what *info* has too little of for a pod of *template* next to those that are
+    *coming*.
+    """
     if template.ports and _port_taken(template.ports, info.ports):
         yield PORTS
         return
@@ -243,7 +248,9 @@ def _port_taken(wanted: frozenset[Port], taken: Mapping[Port, int]) -> bool:
 
 
 def domain_counts(cluster: Cluster, template: Template, spread: Spread) -> dict[str, int]:
-    """Return how many selected pods each domain of *spread* has, over the nodes that count for it."""
+    """Return how many selected pods each domain of *spread* has, over the nodes that count for
+    it.
+    """
     term = Term(spread.key, spread.selector, (template.namespace,), None)
     per_node = cluster.selected(term, skip_leaving=True).per_node
     keys = {one.key for one in template.spreads if one.hard == spread.hard}

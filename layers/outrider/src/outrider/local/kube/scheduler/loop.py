@@ -1,9 +1,10 @@
 """The scheduling loop: take the next pod, place it or say why not, wait for something to change.
 
-Pods wait in order of priority, then of creation. A pod that fails waits with its kind (all pods of its
-template) until the cluster changes in a way that may help, and for a backoff of 1 to 10 s. When one of
-a kind fails and nothing has grown since, the others fail with it, unlooked at: a thousand equal pods
-cost one look. Only the pod that was looked at has its message refreshed; the others keep their first.
+Pods wait in order of priority, then of creation. A pod that fails waits with its kind (all pods of
+its template) until the cluster changes in a way that may help, and for a backoff of 1 to 10 s. When
+one of a kind fails and nothing has grown since, the others fail with it, unlooked at: a thousand
+equal pods cost one look. Only the pod that was looked at has its message refreshed; the others keep
+their first.
 
 All state belongs to one worker at a time. Refuses to know who made a node and why.
 """
@@ -180,7 +181,9 @@ class Scheduler:
             self._enqueue(pod, change)
 
     def _assumed(self, change: Change, node: str) -> bool:
-        """Tell whether the pod is counted on *node* already, with nothing changed that is counted."""
+        """Tell whether the pod is counted on *node* already, with nothing changed that is
+        counted.
+        """
         pod = change.entry.object
         if self._cluster.node_of(uid_of(pod)) != node:
             return False
@@ -250,17 +253,17 @@ class Scheduler:
         """Note that more may fit now: everywhere, or only for kinds that look at other pods."""
         if not only_pods:
             self._growth += 1
-        for mark, kind in self._kinds.items():
+        for kind in self._kinds.values():
             if kind.members and (not only_pods or self._looks_at_pods(kind)):
                 if only_pods:
                     kind.growth = -1
-                self._arm(mark, kind)
+                self._arm(kind)
 
     @staticmethod
     def _looks_at_pods(kind: Kind) -> bool:
         return next(iter(kind.members.values())).template.depends_on_pods
 
-    def _arm(self, mark: bytes, kind: Kind) -> None:
+    def _arm(self, kind: Kind) -> None:
         if not kind.armed:
             kind.armed = True
             wait = max(kind.ready_at - self._clock.at(), 0.0)
@@ -279,6 +282,13 @@ class Scheduler:
                     self._parked.pop(uid, None)
                     self._push(waiting)
                 kind.members = {}
+        idle = [
+            mark
+            for mark, kind in self._kinds.items()
+            if not kind.members and kind.ready_at < now - _LEFTOVERS_SECONDS
+        ]
+        for mark in idle:
+            del self._kinds[mark]
 
     def _activate_one(self, uid: str) -> None:
         waiting = self._kind_member(uid)
@@ -330,7 +340,7 @@ class Scheduler:
                 and not found.object["spec"].get("nodeName")
             ):
                 self._park(waiting, self._fail_kind(waiting.template, str(refusal)))
-                self._arm(waiting.template.signature, self._kinds[waiting.template.signature])
+                self._arm(self._kinds[waiting.template.signature])
             return
         kind = self._kinds.get(waiting.template.signature)
         if kind is not None:
@@ -429,7 +439,9 @@ class Scheduler:
         return f"0/{total} nodes are available: {why}. no new claims to deallocate, {tail}"
 
     def _preempt(self, waiting: Waiting, found: Feasible) -> str:
-        """Evict pods of lower priority where that makes room; return the node that is being cleared."""
+        """Evict pods of lower priority where that makes room; return the node that is being
+        cleared.
+        """
         template = waiting.template
         if template.priority <= 0 or not found.curable or _nominated_node(waiting.pod):
             return ""

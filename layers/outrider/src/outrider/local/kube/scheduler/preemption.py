@@ -1,9 +1,9 @@
 """Preemption: which pods of lower priority would have to go for one of higher priority.
 
-Matches kube-scheduler's default preemption: only nodes whose reason pods can cure; all lower pods are
-taken away and as many as possible reprieved, highest first; the node whose victims break the fewest
-budgets, are least important and fewest is taken. Spread and affinity of the preemptor are looked at
-with its victims still in place, so a few rescues that need both are missed.
+Matches kube-scheduler's default preemption: only nodes whose reason pods can cure; all lower pods
+are taken away and as many as possible reprieved, highest first; the node whose victims break the
+fewest budgets, are least important and fewest is taken. Spread and affinity of the preemptor are
+looked at with its victims still in place, so a few rescues that need both are missed.
 """
 
 from __future__ import annotations

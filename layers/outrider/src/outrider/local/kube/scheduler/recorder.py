@@ -1,7 +1,7 @@
 """The scheduler's Events: created through the real admission path, so that webhooks fire.
 
-One CREATE for a pod's failure streak; the next failure turns it into a series by a PATCH, later ones
-only count in memory, as client-go's broadcaster does for six minutes. Events go out beside the
+One CREATE for a pod's failure streak; the next failure turns it into a series by a PATCH, later
+ones only count in memory, as client-go's broadcaster does for six minutes. Events go out beside the
 scheduling loop, at most 50 a second after a burst of 100 (kube-scheduler's client limits), and are
 dropped when 1,000 wait. Refuses to know why a pod failed.
 """

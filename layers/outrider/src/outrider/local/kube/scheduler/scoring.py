@@ -1,8 +1,8 @@
 """Which of the feasible nodes is best: LeastAllocated and the pod's own preferences.
 
-Matches kube-scheduler's default weights: resources 1, balanced allocation 1, node affinity 2, taints 3,
-soft spread 2, pod affinity 2, image locality 1; each score 0 to 100. Equal scores are drawn by seeded
-dice, as kube-scheduler draws them.
+Matches kube-scheduler's default weights: resources 1, balanced allocation 1, node affinity 2,
+taints 3, soft spread 2, pod affinity 2, image locality 1; each score 0 to 100. Equal scores are
+drawn by seeded dice, as kube-scheduler draws them.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _has_images(info: NodeInfo, template: Template) -> float:
         for one in images
         if any(name in template.images for name in one.get("names") or ())
     )
-    return min(100.0 * size / _LARGE_IMAGE, 100.0)
+    return min(100.0 * float(size) / _LARGE_IMAGE, 100.0)
 
 
 def _by(nodes: Sequence[NodeInfo], score: Callable[[NodeInfo], float]) -> Scores:

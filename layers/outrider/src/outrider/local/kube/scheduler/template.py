@@ -1,7 +1,7 @@
 """What the scheduler knows of a pod, compiled once for all pods that are alike.
 
-Pods of one workload differ in name and perhaps an ordinal; everything that placement depends on is the
-signature, and pods of one signature share a Template. Refuses to know nodes and other pods.
+Pods of one workload differ in name and perhaps an ordinal; everything that placement depends on is
+the signature, and pods of one signature share a Template. Refuses to know nodes and other pods.
 """
 
 from __future__ import annotations
@@ -199,7 +199,9 @@ def _claims(pod: Obj) -> Iterator[str]:
 
 
 def _only_nodes(affinity: Obj) -> frozenset[str] | None:
-    """Return the node names that every term of the node affinity pins, as a DaemonSet's pod does."""
+    """Return the node names that every term of the node affinity pins, as a DaemonSet's pod
+    does.
+    """
     required = (affinity.get("nodeAffinity") or {}).get(
         "requiredDuringSchedulingIgnoredDuringExecution"
     ) or {}
@@ -217,7 +219,9 @@ def _only_nodes(affinity: Obj) -> frozenset[str] | None:
 
 
 def _with_label_keys(selector: Obj | None, pod: Obj, keys: Iterable[str], operator: str) -> Obj:
-    """Return *selector* narrowed to pods that share (or do not share) this pod's values of *keys*."""
+    """Return *selector* narrowed to pods that share (or do not share) this pod's values of
+    *keys*.
+    """
     merged = dict(selector or {})
     labels = labels_of(pod)
     extra = [
