@@ -27,6 +27,7 @@ from outrider.core.disruption.outcome import expected_nodes
 from outrider.core.disruption.result import Blocked, Code, Command
 from outrider.core.protection import movable
 from outrider.core.scheduling.plan import pending, plan
+from outrider.core.scheduling.policy import DEFAULT
 from outrider.core.scheduling.policy import Policy as PlanPolicy
 from outrider.core.scheduling.result import Launch, Placement
 
