@@ -22,6 +22,7 @@ from outrider.apis.nodeclass import EC2NodeClass, EC2NodeClassStatus
 from outrider.core.clusterstate import ClusterState
 from outrider.core.launch import readiness
 from outrider.errors import CloudError, ClusterError, LedgerError, NotFound, OutriderError
+from outrider.flows import pools
 from outrider.flows.ports import World
 
 SEED_LOOK = timedelta(hours=6)
@@ -43,7 +44,9 @@ def refresh(event: Mapping[str, Any], world: World) -> dict[str, Any]:
 def prepare(world: World, state: ClusterState) -> ClusterState:
     """Return *state* with every node class resolved and a catalogue that reaches their zones."""
     fresh = [_resolve(world, one) for one in state.nodeclasses if not readiness.resolved(one)]
-    state = state.with_nodeclasses(fresh) if fresh else state
+    if fresh:
+        state = state.with_nodeclasses(fresh)
+        pools.report(world, state)
     try:
         known = world.ledger.catalog()
     except (NotFound, LedgerError):

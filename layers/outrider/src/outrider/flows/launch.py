@@ -72,11 +72,13 @@ def launch(
     *,
     pods: Sequence[Pod] = (),
     avoided: Mapping[Mark, datetime] | None = None,
+    attempts: int = ATTEMPTS,
 ) -> Launched:
     """Launch what *made* says, planning again for what there is no capacity for.
 
     *pods* are those that the plan was made for (by default the pending ones of *state*), *avoided*
-    the pools that it must not buy from whatever the ledger says.
+    the pools that it must not buy from whatever the ledger says, *attempts* how often to plan: a
+    replacement that must be cheaper than what it replaces is not planned again.
     """
     catalog = _catalog(world, avoided)
     earlier = errands.recover(world, state, world.ledger.catalog())
@@ -86,7 +88,7 @@ def launch(
     state = state.with_nodeclaims(_in_flight(world, earlier, state))
 
     claims: dict[str, tuple[str, ...]] = {}
-    for attempt in range(ATTEMPTS):
+    for attempt in range(attempts):
         done = _carry_out(world, made, state, held, _Pass(decision, attempt))
         state = state.with_nodeclaims(_in_flight(world, done.outcomes, state))
         _tell_pods(world, made, done, state)

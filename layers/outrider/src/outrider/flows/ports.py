@@ -45,6 +45,9 @@ class Cluster(Protocol):
     def node_state(self, name: str) -> ClusterState:
         """Return one Node, its pods and what holds them: the budgets, claims and attachments."""
 
+    def machines(self) -> ClusterState:
+        """Return Nodes, NodeClaims, NodePools and node classes, without any pod."""
+
     def karpenter_is_live(self, now: datetime) -> bool:
         """Return whether another's Karpenter has renewed its Lease within a minute of *now*."""
 
@@ -145,6 +148,9 @@ class Cloud(Protocol):
 
     def stop_builder(self, instance_id: str) -> None:
         """Stop a seed builder; one that is stopped stays so."""
+
+    def console(self, instance_id: str) -> str:
+        """Return what a seed builder wrote to its serial console."""
 
     def create_snapshot(self, volume_id: str, description: str, marks: Mapping[str, str]) -> str:
         """Snapshot a builder's data volume, once per seed tag; return the snapshot id."""

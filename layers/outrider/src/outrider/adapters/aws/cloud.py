@@ -217,6 +217,10 @@ class Cloud:
         """Stop a seed builder."""
         self._seeders.stop(instance_id)
 
+    def console(self, instance_id: str) -> str:
+        """Return what a seed builder wrote to its serial console."""
+        return self._seeders.console(instance_id)
+
     def create_snapshot(self, volume_id: str, description: str, marks: Mapping[str, str]) -> str:
         """Snapshot a builder's data volume, once per seed tag; return the snapshot id."""
         return self._seeders.snapshot(volume_id, description, marks)

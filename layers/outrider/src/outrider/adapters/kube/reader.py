@@ -88,6 +88,10 @@ AROUND_A_NODE: Mapping[str, str] = {
 """What a drain has to see, a few times a minute for each node: the field selector of each list."""
 
 
+MACHINES = frozenset({"Node", "NodeClaim", "NodePool", "EC2NodeClass"})
+"""What says how nodes join: lists that stay small however many pods there are."""
+
+
 class Reader:
     """Reads of one cluster over *client*."""
 
@@ -114,6 +118,10 @@ class Reader:
             if (selector := AROUND_A_NODE.get(resource.kind)) is not None
         ]
         return self._read(narrow)
+
+    def machines(self) -> ClusterState:
+        """Return Nodes, NodeClaims, NodePools and node classes, without any pod."""
+        return self._read(resource for resource in RESOURCES if resource.kind in MACHINES)
 
     def _read(self, resources: Iterable[Resource]) -> ClusterState:
         objects: list[object] = []

@@ -24,8 +24,9 @@ Json = Mapping[str, Any]
 class Errand:
     """What one intent is about.
 
-    `manifests` are the NodeClaims to create, in the order of the request's claims; `reservations`
-    the capacity reservation of each reserved pool; `max_pods` what the kubelet of each type was told.
+    `manifests` are the NodeClaims to create, in order of the claims;
+    `reservations` the reservation of each reserved pool; `max_pods` what each type's kubelet was
+    told.
     """
 
     decision: str

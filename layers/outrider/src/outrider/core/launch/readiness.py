@@ -86,9 +86,12 @@ def status(
 
 
 def resolved(node_class: EC2NodeClass) -> bool:
-    """Return whether the class's status speaks of the spec that it has now."""
+    """Return whether the class is ready, and its status speaks of the spec that it has now.
+
+    One that is not ready is looked up again each time: what it lacked may be there by now.
+    """
     ready = node_class.status.condition(READY)
-    if ready is None:
+    if ready is None or ready.status != "True":
         return False
     seen = ready.observed_generation
     generation = node_class.metadata.generation
