@@ -22,6 +22,12 @@ DEFAULT_PORT = 4566
 _HELP = "outrider local up --speed 10 &  # then: outrider local down"
 
 
+class Refusal(click.ClickException):
+    """Something that the caller can mend, said in one line; exit status 2."""
+
+    exit_code = 2
+
+
 @click.group(epilog=f"Example: {_HELP}")
 def command() -> None:
     """Run the application on an embedded cloud on this machine."""
@@ -71,7 +77,7 @@ def up(
 
     for other in session.running():
         if port and other.port == port:
-            raise click.UsageError(
+            raise Refusal(
                 f"an embedded cloud runs on port {port} already (process {other.pid});"
                 " `outrider local down` ends it"
             )
@@ -84,9 +90,9 @@ def up(
     try:
         _serve(folder, end, out, port, kubeconfig, speed, template or _template(), seed, verbose)
     except OSError as error:
-        raise click.UsageError(f"port {port}: {error.strerror or error}") from error
+        raise Refusal(f"port {port}: {error.strerror or error}") from error
     except OutriderError as error:
-        raise click.UsageError(str(error)) from error
+        raise Refusal(str(error)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         sys.stdout = out
@@ -168,7 +174,7 @@ def _template() -> Path:
         candidate = folder / "template.yaml"
         if candidate.is_file() and (folder / "functions").is_dir():
             return candidate
-    raise click.UsageError("no template.yaml: run it in the repository or name it by --template")
+    raise Refusal("no template.yaml: run it in the repository or name it by --template")
 
 
 def _log(*, verbose: bool) -> None:

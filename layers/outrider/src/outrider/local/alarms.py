@@ -95,6 +95,7 @@ class Metrics:
 class _Alarm:
     name: str
     properties: dict[str, Any]
+    since: float
     state: str = "INSUFFICIENT_DATA"
 
     @property
@@ -119,7 +120,7 @@ class Alarms:
 
     def add(self, name: str, properties: dict[str, Any]) -> None:
         """Evaluate an alarm each minute (each period, where that is shorter)."""
-        alarm = self._alarms[name] = _Alarm(name, properties)
+        alarm = self._alarms[name] = _Alarm(name, properties, self.clock.at())
         beat = min(alarm.period, 60.0)
 
         def evaluate() -> None:
@@ -139,6 +140,8 @@ class Alarms:
         wanted = int(properties["EvaluationPeriods"])
         needed = int(properties.get("DatapointsToAlarm", wanted))
         now = self.clock.at()
+        if now - alarm.since < alarm.period * wanted - 1e-6:
+            return  # what was before the alarm says nothing
         values = [
             self._value(alarm, now - alarm.period * (index + 1), now - alarm.period * index)
             for index in range(wanted)
@@ -185,7 +188,8 @@ class Alarms:
             stored = cloudwatch_backends[ACCOUNT][REGION].alarms.get(alarm.name)
             if stored is not None:
                 stored.update_state(reason, json.dumps({"recent": values}), state)
-        log.warning("alarm %s: %s -> %s", alarm.name, previous, state)
+        level = logging.WARNING if "ALARM" in (state, previous) else logging.INFO
+        log.log(level, "alarm %s: %s -> %s", alarm.name, previous, state)
         arn = f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{alarm.name}"
         at = self.clock.now().isoformat(timespec="milliseconds")
         detail = {

@@ -38,9 +38,7 @@ class EmbeddedCluster:
     ) -> None:
         self.name = name
         self._instances = instances
-        self.api = KubeAPI(
-            clock, timeline, authenticate=authenticate, cluster_name=name, seed=seed
-        )
+        self.api = KubeAPI(clock, timeline, authenticate=authenticate, cluster_name=name, seed=seed)
         self.url = ""
         self.ca_pem = self.api.ca_pem
 

@@ -162,8 +162,15 @@ def listen() -> None:
         output = Output(output)
         sys.stdout = output
     for handler in logging.getLogger("outrider").handlers:
-        if isinstance(handler, logging.StreamHandler) and handler.stream is not sys.stderr:
+        if isinstance(handler, logging.StreamHandler) and _is_standard(handler.stream, output):
             handler.stream = output
+
+
+def _is_standard(stream: Any, output: Output) -> bool:
+    """Return whether *stream* is a standard output, today's or one that was replaced."""
+    if stream is output:
+        return False
+    return stream in (sys.__stdout__, output.process) or isinstance(stream, Output) or stream.closed
 
 
 Serve = Callable[..., AWSResponse | None]

@@ -182,7 +182,7 @@ class Resolver:
             "Fn::Select": self._select,
             "Fn::Split": self._split,
             "Fn::If": self._if,
-            "Fn::Equals": lambda two: self.value(two[0]) == self.value(two[1]),
+            "Fn::Equals": lambda two: _text(self.value(two[0])) == _text(self.value(two[1])),
             "Fn::And": lambda some: all(self.value(one) for one in some),
             "Fn::Or": lambda some: any(self.value(one) for one in some),
             "Fn::Not": lambda one: not self.value(one[0]),
