@@ -13,5 +13,5 @@ from outrider.observability import logger, metrics
 @metrics.log_metrics
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Run the step of *event* on its input; what it learns joins what the machine carries."""
-    state = {**event["input"], "step": event["step"]}
+    state = {**event["input"], **{key: event[key] for key in event.keys() - {"input"}}}
     return {**state, **seed.step(state, world())}

@@ -19,7 +19,7 @@ from outrider.core.records import Lease
 from outrider.core.scheduling.plan import pending, plan
 from outrider.core.scheduling.result import Plan, Rejection
 from outrider.errors import ClusterError
-from outrider.flows import launch, lease, mode
+from outrider.flows import catalog, launch, lease, mode
 from outrider.flows.decisions import LISTED, decision_id, publish
 from outrider.flows.planning import catalog_now, patience, policy_of, report_invalid
 from outrider.flows.ports import World
@@ -63,6 +63,7 @@ def _reconcile(world: World, held: Lease) -> None:
     _report_waiting(world, pods, now)
     if not pods:
         return
+    state = catalog.prepare(world, state)
 
     decision = decision_id(world.settings.cluster, "provision", held.token)
     made = plan(
@@ -73,7 +74,7 @@ def _reconcile(world: World, held: Lease) -> None:
     _record(world, made, decision, standing, now)
     if standing.launches:
         _nominate(world, made, state)
-        launched = launch.launch(world, made, state, held, decision)
+        launched = launch.launch(world, made, state, held, decision, pods=pods)
         if launched.yielded:
             world.bus.hint(world.settings.cluster)
     _tell(world, made, state)
