@@ -1,4 +1,4 @@
-"""Laws of moving pods: a Round breaks no budget and no promise, budgets of nodes are never exceeded."""
+"""Laws of moving pods: a Round breaks no promise, budgets of nodes are never exceeded."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_round_keeps_every_promise(
         assert not any(drainable(pod, NOW) for pod in around)
 
 
-def pool_with(*entries: dict[str, object]) -> NodePool:
+def pool_with(*entries: dict[str, str]) -> NodePool:
     """Return a NodePool with these disruption budgets."""
     reference = {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "c"}
     return parse_nodepool(
