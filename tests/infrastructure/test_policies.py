@@ -183,11 +183,12 @@ def test_roles_are_passed_to_ec2_alone() -> None:
         assert conditions(statement) == {"iam:PassedToService": "ec2.amazonaws.com"}
 
 
-def test_only_those_who_end_instances_may() -> None:
-    """TerminateInstances is for drain, disrupt, lifecycle and seed, on what carries our tags."""
+def test_instances_are_ended_by_those_who_drain_or_launch() -> None:
+    """TerminateInstances is for drain and seed, and for launchers who got more than they need."""
     ending = {name for name, s in statements() if "ec2:TerminateInstances" in s["Action"]}
     assert ending == {
-        f"{function}FunctionRole" for function in ("Drain", "Disrupt", "Lifecycle", "Seed")
+        f"{function}FunctionRole"
+        for function in ("Provision", "Interrupt", "Drain", "Disrupt", "Lifecycle", "Seed")
     }
 
 

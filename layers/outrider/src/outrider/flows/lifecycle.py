@@ -32,7 +32,7 @@ from outrider.core.lifecycle import (
 )
 from outrider.core.records import Instance, Reaction
 from outrider.errors import ClusterError, Gone, NotFound, OutriderError
-from outrider.flows import errands, mode, pools
+from outrider.flows import errands, mode, pools, sweep
 from outrider.flows.decisions import decision_id, publish
 from outrider.flows.ports import World
 
@@ -102,6 +102,7 @@ def _sweep(world: World) -> Answer:
     slot = int(world.clock.now().timestamp() // HALF_AN_HOUR.total_seconds())
     if world.ledger.once(f"templates/{slot}", world.clock.now() + HALF_AN_HOUR):
         world.cloud.sweep_templates(TEMPLATE_AGE)
+    sweep.sweep(world)
     return {"acting": True, "joining": sum(verdict.joining for verdict in verdicts)}
 
 
