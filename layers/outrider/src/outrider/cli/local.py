@@ -155,7 +155,7 @@ def _serve(  # noqa: PLR0917 - one call, from one place
             file = kubeconfig or folder / "kubeconfig"
             if kubeconfig is None:
                 file.touch(mode=0o600)
-                file.write_text(cloud.kube.kubeconfig())
+                file.write_text(cloud.cluster.kubeconfig() if cloud.cluster else "")
             if not end.is_set():
                 print(f"export AWS_ENDPOINT_URL={cloud.url}", file=out)  # type: ignore[call-overload]
                 print(f"export KUBECONFIG={file}", file=out, flush=True)  # type: ignore[call-overload]

@@ -27,7 +27,7 @@ from outrider.local.account import ADMIN_KEY, NODE_ROLE_ARN, Desk, Network, furn
 from outrider.local.alarms import Alarms, Metrics
 from outrider.local.aws import ACCOUNT, REGION, Endpoint
 from outrider.local.clock import Clock, DiscreteClock, ScaledClock
-from outrider.local.cluster import EmbeddedCluster
+from outrider.local.cluster import Cluster, EmbeddedCluster
 from outrider.local.eks import Eks
 from outrider.local.faults import BadFault, Faults
 from outrider.local.fleet import Fleets
@@ -78,7 +78,7 @@ class Cloud:
         self.verbose = verbose
         self.stack: Stack | None = None
         self.network: Network | None = None
-        self.cluster: EmbeddedCluster | None = None
+        self.cluster: Cluster | None = None
         self._template = template
         self._parameters = dict(parameters or {})
         self._port = port
@@ -227,28 +227,52 @@ class Cloud:
         self.stack.deploy()
 
     def _start_cluster(self) -> None:
-        self.cluster = EmbeddedCluster(
-            self.clock,
-            self.timeline,
-            authenticate=self.eks.authenticate,
-            name=CLUSTER,
-            seed=self._seed,
-            instances=self.instances,
-        )
+        self.cluster = self._make_cluster()
         self._undo.append(self.cluster.stop)
         self.cluster.start()
         self.eks.address, self.eks.ca_pem = self.cluster.url, self.cluster.ca_pem
         self.faults.on_change.append(self.cluster.set_faults)
 
+    def _make_cluster(self) -> Cluster:
+        if self._kubeconfig is None:
+            return EmbeddedCluster(
+                self.clock,
+                self.timeline,
+                authenticate=self.eks.authenticate,
+                name=CLUSTER,
+                seed=self._seed,
+                instances=self.instances,
+            )
+        from outrider.local.existing import ExistingCluster
+
+        return ExistingCluster(
+            self._kubeconfig,
+            self.clock,
+            self.timeline,
+            authenticate=self.eks.authenticate,
+            gateway=self.gateway.handle,
+            name=CLUSTER,
+            seed=self._seed,
+            instances=self.instances,
+        )
+
     def _install_manifests(self) -> None:
         from outrider import manifests
 
-        if self.cluster is not None:
-            self.cluster.apply(manifests.render(cluster=CLUSTER, webhook_url=self.webhook_url))
+        if self.cluster is None:
+            return
+        url = self.webhook_url
+        self.cluster.apply(
+            manifests.render(
+                cluster=CLUSTER,
+                webhook_url=url and self.cluster.webhook(url),
+                ca_bundle=self.cluster.ca_bundle,
+            )
+        )
 
     @property
     def kube(self) -> Any:
-        """Return the embedded Kubernetes API."""
+        """Return the Kubernetes API."""
         if self.cluster is None:
             raise RuntimeError("this cloud was started without a cluster")
         return self.cluster.api

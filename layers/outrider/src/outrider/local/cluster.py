@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from outrider.local.aws import ACCOUNT, REGION, Endpoint
 from outrider.local.clock import Clock
 from outrider.local.instances import Instances
-from outrider.local.kube import Gpu, InstanceFacts, KubeAPI
+from outrider.local.kube import Faults, Gpu, InstanceFacts, KubeAPI, Kubelets
 from outrider.local.market import ZONES, facts
 from outrider.local.seeds import images_on
 from outrider.local.timeline import Timeline
@@ -21,6 +21,65 @@ from outrider.local.timeline import Timeline
 Authenticate = Callable[[str], tuple[str, list[str]] | None]
 SEED_TAG = "outrider.dev/seed"
 _ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}
+
+
+class Cluster(Protocol):
+    """What the cloud asks of its cluster, embedded or not."""
+
+    url: str
+    ca_pem: str
+
+    def start(self) -> None:
+        """Serve, and listen for machines."""
+
+    def stop(self) -> None:
+        """Stop serving."""
+
+    def kubeconfig(self) -> str:
+        """Return a kubeconfig for the administrator."""
+
+    def set_faults(self, wanted: Mapping[str, Any]) -> None:
+        """Take the faults of nodes."""
+
+    def apply(self, objects: Iterable[Mapping[str, Any]]) -> None:
+        """Create or update objects as an administrator."""
+
+    def webhook(self, url: str) -> str:
+        """Return the address at which the API server reaches the webhook of *url*."""
+
+    @property
+    def ca_bundle(self) -> str | None:
+        """Return the authority behind the webhook's address, None where it needs none."""
+
+    @property
+    def api(self) -> Any:
+        """Return the API itself."""
+
+
+class Machines:
+    """Tells the kubelets what becomes of the account's instances."""
+
+    def __init__(self, cluster: str, kubelets: Kubelets, instances: Instances) -> None:
+        self._cluster = cluster
+        self._kubelets = kubelets
+        self._instances = instances
+
+    def listen(self) -> None:
+        """Follow every instance from now on."""
+        self._instances.on_state.append(self._changed)
+
+    def _changed(self, instance: Any, state: str) -> None:
+        """Pass a state on; other clusters' instances and seed builders run no kubelet of ours."""
+        tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
+        if f"kubernetes.io/cluster/{self._cluster}" not in tags or SEED_TAG in tags:
+            return
+        if state == "running":
+            facts = described(instance, self._instances.endpoint)
+            self._kubelets.instance_running(facts)
+        elif state in ("shutting-down", "stopping"):
+            self._kubelets.instance_stopping(instance.id)
+        elif state in ("terminated", "stopped"):
+            self._kubelets.instance_gone(instance.id)
 
 
 class EmbeddedCluster:
@@ -36,16 +95,16 @@ class EmbeddedCluster:
         seed: int,
         instances: Instances,
     ) -> None:
-        self.name = name
-        self._instances = instances
         self.api = KubeAPI(clock, timeline, authenticate=authenticate, cluster_name=name, seed=seed)
+        self._machines = Machines(name, self.api.kubelets, instances)
         self.url = ""
         self.ca_pem = self.api.ca_pem
+        self.ca_bundle: str | None = None
 
     def start(self) -> None:
         """Serve the API and listen for machines."""
         self.url = self.api.start(0)
-        self._instances.on_state.append(self._instance)
+        self._machines.listen()
 
     def stop(self) -> None:
         """Stop serving."""
@@ -58,24 +117,15 @@ class EmbeddedCluster:
     def set_faults(self, wanted: Mapping[str, Any]) -> None:
         """Take the faults of nodes that join late, never, or without their devices."""
         keys = ("joinDelaySeconds", "neverJoin", "neverInitialize")
-        self.api.faults = {key: wanted[key] for key in keys if key in wanted}
+        self.api.faults = Faults.of({key: wanted[key] for key in keys if key in wanted})
 
     def apply(self, objects: Iterable[Mapping[str, Any]]) -> None:
         """Create or update objects as an administrator."""
         self.api.apply(*(dict(one) for one in objects))
 
-    def _instance(self, instance: Any, state: str) -> None:
-        """Tell the kubelets of a machine's state; seed builders run no kubelet."""
-        tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
-        if f"kubernetes.io/cluster/{self.name}" not in tags or SEED_TAG in tags:
-            return
-        kubelets = self.api.kubelets
-        if state == "running":
-            kubelets.instance_running(described(instance, self._instances.endpoint))
-        elif state in ("shutting-down", "stopping"):
-            kubelets.instance_stopping(instance.id)
-        elif state in ("terminated", "stopped"):
-            kubelets.instance_gone(instance.id)
+    def webhook(self, url: str) -> str:
+        """Return *url*: the embedded API calls plain HTTP on loopback too."""
+        return url
 
 
 def described(instance: Any, endpoint: Endpoint) -> InstanceFacts:

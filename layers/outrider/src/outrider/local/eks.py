@@ -87,7 +87,7 @@ class Eks:
         groups = list(entry.groups)
         if any(ADMIN_POLICY in policy["policyArn"] for policy in entry.policies):
             groups.append("system:masters")
-        return entry.username, groups
+        return entry.username.replace("{{SessionName}}", "local"), groups
 
     def _check(self, wanted: dict[str, Any], key: str = "clusterName") -> None:
         if wanted.get(key) != self.name:
