@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -55,22 +56,34 @@ def test_a_handler_is_observed(name: str) -> None:
     ]
 
 
-def test_the_webhook_starts_light() -> None:
-    """Neither pydantic nor boto3 nor kubernetes nor numpy is imported before the first hint."""
+def imported(statement: str, **environment: str) -> set[str]:
+    """Return the modules that a fresh interpreter has after *statement*."""
     told = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import json, sys, functions.webhook.app; print(json.dumps(sorted(sys.modules)))",
-        ],
+        [sys.executable, "-c", f"import json, sys, {statement}; print(json.dumps([*sys.modules]))"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
+        env={**os.environ, **environment},
     )
+    return set(json.loads(told.stdout))
+
+
+def test_the_webhook_starts_light() -> None:
+    """Neither pydantic nor boto3 nor kubernetes nor numpy is imported before the first hint."""
     heavy = {"pydantic", "boto3", "botocore.session", "kubernetes", "numpy", "highspy"}
-    assert not heavy & set(json.loads(told.stdout))
+    assert not heavy & imported("functions.webhook.app")
+
+
+def test_a_snapshot_holds_what_an_invocation_imports() -> None:
+    """While SnapStart takes its picture, bootstrap imports what it would import later."""
+    source = (DISTRIBUTION / "src/outrider/bootstrap.py").read_text()
+    later = set(re.findall(r"^    +from (outrider\.[\w.]+) import", source, re.MULTILINE))
+    of_planners = {name for name in later if not name.endswith((".webhook", ".secrets"))}
+    pictured = imported("outrider.bootstrap", AWS_LAMBDA_INITIALIZATION_TYPE="snap-start")
+    assert of_planners <= pictured
+    assert not of_planners & imported("outrider.bootstrap")
 
 
 def test_function_folders_bring_no_requirements() -> None:

@@ -4,6 +4,9 @@ Here alone flows and adapters meet, and mypy checks that the ones fit the others
 is imported when it is asked for: the webhook's world needs neither pydantic nor the planner, and a
 cold start pays for nothing that its function does not use.
 
+SnapStart is the exception: while AWS takes the picture of a planning function, time costs nobody
+anything, so everything that its first invocation would import is imported then.
+
 On AWS a process is one function's sandbox. In the embedded cloud all functions share one process,
 so worlds are kept by function name and `forget` drops one, as AWS drops a sandbox that died;
 `use_clock` puts that cloud's time in the place of the wall's.
@@ -16,6 +19,8 @@ from base64 import b64decode
 from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
 from threading import RLock
 from typing import TYPE_CHECKING
 
@@ -30,6 +35,21 @@ if TYPE_CHECKING:
     from outrider.flows.ports import Cloud, World
     from outrider.flows.webhook import WebhookWorld
     from outrider.settings import Settings
+
+PRELOADED = (
+    "outrider.settings",
+    "outrider.flows.ports",
+    "outrider.adapters.aws.bus",
+    "outrider.adapters.aws.cloud",
+    "outrider.adapters.aws.ekstoken",
+    "outrider.adapters.aws.ledger",
+    "outrider.adapters.aws.session",
+    "outrider.adapters.aws.workflows",
+    "outrider.adapters.kube.client",
+    "outrider.adapters.kube.cluster",
+    "numpy",
+    "highspy",
+)
 
 _worlds: dict[str, World] = {}
 _webhooks: dict[str, WebhookWorld] = {}
@@ -151,3 +171,14 @@ class _Reach:
 
         session = Session(self._region)
         return Secrets(session, self._secret, clock.now), Bus(session, "", clock.now)
+
+
+def _preload() -> None:
+    """Import what an invocation will need: a sandbox restored from the picture has it already."""
+    for name in PRELOADED:
+        if find_spec(name) is not None:
+            import_module(name)
+
+
+if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+    _preload()
