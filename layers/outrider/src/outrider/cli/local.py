@@ -88,7 +88,7 @@ def up(
     _log(verbose=verbose)
     folder = Path(tempfile.mkdtemp(prefix="outrider-local-"))
     try:
-        _serve(folder, end, out, port, kubeconfig, speed, template or _template(), seed, verbose)
+        _serve(folder, end, out, port, kubeconfig, speed, template or repository_template(), seed, verbose)
     except OSError as error:
         raise Refusal(f"port {port}: {error.strerror or error}") from error
     except OutriderError as error:
@@ -164,7 +164,7 @@ def _serve(  # noqa: PLR0917 - one call, from one place
         cloud.stop()
 
 
-def _template() -> Path:
+def repository_template() -> Path:
     """Return the repository's template.yaml: of this folder, above it, or beside the package."""
     import outrider
 
