@@ -78,8 +78,8 @@ class Launch:
     """One node to launch: the pods it is for, and every alternative that holds them.
 
     `choices` are cheapest first (ties by type, zone, capacity type). `requirements`, `labels`,
-    `taints` and `startup_taints` are the NodeClaim's. `max_pods` gives, for each type on the list, the
-    `pods` capacity that the plan counted on: the kubelet must be told the same number.
+    `taints` and `startup_taints` are the NodeClaim's. `max_pods` gives, for each type on the
+    list, the `pods` capacity that the plan counted on: the kubelet must be told the same number.
     """
 
     name: str

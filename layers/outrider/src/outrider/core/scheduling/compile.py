@@ -1,0 +1,293 @@
+"""From a cluster and a catalogue to a planning problem.
+
+Decides what takes part: which NodePools may be used (ours, ready, not paused, not being deleted,
+not static: rule 7), what their limits leave (rule 8), which nodes are places, which running pods
+count for spread and affinity. Refuses to place anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from outrider.apis.labels import HOSTNAME, NODEPOOL, PAUSED
+from outrider.apis.nodeclass import EC2NodeClass
+from outrider.apis.nodepool import NodePool
+from outrider.apis.placement import PREFER_NO_SCHEDULE
+from outrider.apis.pod import Pod
+from outrider.core.catalog.capacity import derive
+from outrider.core.catalog.facts import ClusterFacts
+from outrider.core.catalog.instancetype import Catalog, InstanceType
+from outrider.core.clusterstate import ClusterState
+from outrider.core.scheduling import daemons as daemon_sets
+from outrider.core.scheduling.demand import Demands, PodClass
+from outrider.core.scheduling.nodes import PlaceTable, places
+from outrider.core.scheduling.policy import IGNORE, Policy
+from outrider.core.scheduling.problem import Problem
+from outrider.core.scheduling.reservations import reservations
+from outrider.core.scheduling.result import Code, Reason
+from outrider.core.scheduling.shelf import Axis, Shelf, shelf
+from outrider.core.scheduling.supply import Market, market
+from outrider.core.scheduling.tally import Counts, Namespaces, Tallies, fresh
+from outrider.core.scheduling.volumes import Volumes
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A problem, and the NodePools that take no part in it, each with its reason."""
+
+    problem: Problem
+    unusable: Mapping[str, Reason]
+
+
+def compiled(
+    state: ClusterState,
+    pods: Sequence[Pod],
+    catalog: Catalog,
+    policy: Policy,
+    gangs: Mapping[str, str],
+    devices: Mapping[str, str],
+) -> Compiled:
+    """Return the problem of planning *pods*; *gangs* and *devices* are by pod key."""
+    moving = frozenset(pod.key for pod in pods)
+    running = [
+        pod for pod in state.pods if pod.node_name and not pod.finished and pod.key not in moving
+    ]
+    daemons = daemon_sets.daemons(state.daemonsets, running)
+    axis = _axis(pods, daemons)
+    facts = ClusterFacts.of(state)
+    goods = market(catalog)
+    pools, unusable = usable(state)
+    shelves = _shelves(state, pools, goods, axis, facts, daemons)
+    volumes = Volumes(state)
+    of_types = {kind.name: kind for kind in catalog.instance_types}
+    found = places(state, daemons, volumes, moving, _held_by_types(state, of_types, facts))
+    table = PlaceTable.of(found, axis)
+    tallies = Tallies()
+    demands = Demands(
+        axis=axis,
+        tallies=tallies,
+        namespaces=Namespaces.of(
+            state.namespaces, sorted({pod.namespace for pod in (*running, *pods)})
+        ),
+        volumes=volumes,
+        ignore_preferences=policy.preference_policy == IGNORE,
+        soft_taints=_soft_taints(pools, table),
+    )
+    held = [(pod, demands.holders(pod)) for pod in running if pod.constraints.anti_affinity]
+    classes = demands.classes(pods, gangs, devices)
+    problem = Problem(
+        pods=tuple(pods),
+        classes=_by_pod(classes, len(pods)),
+        shelves=shelves,
+        table=table,
+        market=goods,
+        axis=axis,
+        tallies=tallies,
+        start=fresh(tallies, table.size),
+        reservations=reservations(goods),
+        policy=policy,
+        nominated=_nominated(pods, table),
+    )
+    _count(state, problem, running, held)
+    return Compiled(problem, unusable)
+
+
+def usable(state: ClusterState) -> tuple[list[NodePool], dict[str, Reason]]:
+    """Return the NodePools that may launch, heaviest first, and why the others of ours may not."""
+    pools = []
+    unusable = {}
+    for pool in state.nodepools:
+        if not pool.ours:
+            continue
+        reason = _why_not(state, pool)
+        if reason is None:
+            pools.append(pool)
+        else:
+            unusable[pool.name] = reason
+    pools.sort(key=lambda pool: pool.name)
+    pools.sort(key=lambda pool: -pool.weight)
+    return pools, unusable
+
+
+def _why_not(state: ClusterState, pool: NodePool) -> Reason | None:
+    if pool.metadata.deletion_timestamp is not None:
+        return Reason(pool.name, "is being deleted", Code.NODEPOOL_NOT_READY)
+    if pool.static:
+        message = "keeps a fixed number of nodes (spec.replicas)"
+        return Reason(pool.name, message, Code.STATIC_POOL)
+    for message in (
+        _unready("", pool),
+        _unready("EC2NodeClass ", state.nodeclass(pool.node_class)),
+    ):
+        if message:
+            return Reason(pool.name, message, Code.NODEPOOL_NOT_READY)
+    return None
+
+
+def _unready(kind: str, item: NodePool | EC2NodeClass | None) -> str:
+    """Return why a NodePool or its node class may not launch; a class unknown here is ready."""
+    if item is None:
+        return ""
+    what = f"{kind}{item.name} is" if kind else "is"
+    if item.metadata.deletion_timestamp is not None:
+        return f"{what} being deleted"
+    if item.paused:
+        return f"{what} paused ({PAUSED})"
+    if item.status.is_false("Ready"):
+        ready = item.status.condition("Ready")
+        return f"{what} not ready" + (f": {ready.message}" if ready and ready.message else "")
+    return ""
+
+
+def _axis(pods: Sequence[Pod], daemons: Iterable[daemon_sets.Daemon]) -> Axis:
+    names = {"cpu", "memory", "pods"}
+    for requests in {id(pod.requests): pod.requests for pod in pods}.values():
+        names.update(requests)
+    for daemon in daemons:
+        names.update(daemon.requests)
+    return Axis(tuple(sorted(names)))
+
+
+def _shelves(
+    state: ClusterState,
+    pools: Sequence[NodePool],
+    goods: Market,
+    axis: Axis,
+    facts: ClusterFacts,
+    daemons: tuple[daemon_sets.Daemon, ...],
+) -> tuple[Shelf, ...]:
+    used = usage(state)
+    return tuple(
+        shelf(
+            index,
+            pool,
+            state.nodeclass(pool.node_class),
+            goods,
+            axis,
+            facts,
+            daemons,
+            used.get(pool.name, {}),
+        )
+        for index, pool in enumerate(pools)
+    )
+
+
+def usage(state: ClusterState) -> dict[str, dict[str, int]]:
+    """Return what the machines of each NodePool have, `nodes` included, each machine once."""
+    machines: dict[str, dict[str, Mapping[str, int]]] = {}
+    for node in state.nodes:
+        pool = node.labels.get(NODEPOOL)
+        if pool:
+            machines.setdefault(pool, {})[node.provider_id or node.name] = node.capacity
+    for claim in state.nodeclaims:
+        pool = claim.metadata.labels.get(NODEPOOL)
+        if not pool:
+            continue
+        its_node = state.node_of(claim)
+        key = claim.status.provider_id or claim.status.node_name or f"claim {claim.name}"
+        if its_node is not None:
+            key = its_node.provider_id or its_node.name
+        known = machines.setdefault(pool, {})
+        stated: Mapping[str, int] = claim.status.capacity or claim.spec.resources.requests
+        have = known.get(key, {})
+        known[key] = {
+            name: have.get(name) or stated.get(name, 0) for name in sorted({*have, *stated})
+        }
+    totals: dict[str, dict[str, int]] = {}
+    for pool, held in machines.items():
+        total = totals.setdefault(pool, {"nodes": len(held)})
+        for capacity in held.values():
+            for name, value in capacity.items():
+                total[name] = total.get(name, 0) + value
+    return totals
+
+
+def _held_by_types(
+    state: ClusterState, of_types: Mapping[str, InstanceType], facts: ClusterFacts
+) -> dict[str, Mapping[str, int]]:
+    """Return what nodes of the types of NodeClaims in flight hold, where the claims do not say."""
+    found: dict[str, Mapping[str, int]] = {}
+    for claim in state.nodeclaims:
+        if claim.status.allocatable or claim.status.capacity:
+            continue
+        node_class = state.nodeclass(claim.spec.node_class_ref.name)
+        named = {
+            value
+            for item in claim.spec.requirements
+            if item.key == "node.kubernetes.io/instance-type" and item.operator == "In"
+            for value in item.values
+        }
+        named.add(claim.metadata.labels.get("node.kubernetes.io/instance-type", ""))
+        for name in sorted(named & of_types.keys()):
+            kind = derive(of_types[name], node_class, facts)
+            found[name] = {
+                key: value - kind.overhead.get(key, 0) for key, value in kind.capacity.items()
+            }
+    return found
+
+
+def _soft_taints(pools: Iterable[NodePool], table: PlaceTable) -> bool:
+    return any(
+        taint.effect == PREFER_NO_SCHEDULE
+        for taints in (*(pool.taints for pool in pools), *(place.taints for place in table.places))
+        for taint in taints
+    )
+
+
+def _by_pod(classes: Iterable[PodClass], count: int) -> tuple[PodClass, ...]:
+    found: list[PodClass | None] = [None] * count
+    for item in classes:
+        for pod in item.pods:
+            found[pod] = item
+    return tuple(item for item in found if item is not None)
+
+
+def _nominated(pods: Sequence[Pod], table: PlaceTable) -> dict[int, int]:
+    by_name = {place.name: index for index, place in enumerate(table.places)}
+    return {
+        index: by_name[pod.nominated_node_name]
+        for index, pod in enumerate(pods)
+        if pod.nominated_node_name in by_name
+    }
+
+
+def _count(
+    state: ClusterState,
+    problem: Problem,
+    running: Sequence[Pod],
+    held: Sequence[tuple[Pod, tuple[int, ...]]],
+) -> None:
+    """Count the *running* pods, and the anti-affinity terms that they hold."""
+    tallies, counts = problem.tallies, problem.start
+    if not tallies.items:
+        return
+    by_name = {place.name: index for index, place in enumerate(problem.table.places)}
+    for pod in running:
+        if pod.deleted is not None:
+            continue
+        for tally in tallies.matched(tallies.members(pod.namespace, pod.labels)):
+            _count_one(state, problem, counts, tally, pod.node_name, by_name)
+    for pod, mine in held:
+        for tally in mine:
+            _count_one(state, problem, counts, tally, pod.node_name, by_name)
+
+
+def _count_one(
+    state: ClusterState,
+    problem: Problem,
+    counts: Counts,
+    tally: int,
+    node_name: str,
+    by_name: Mapping[str, int],
+) -> None:
+    item = problem.tallies.items[tally]
+    index = by_name.get(node_name)
+    if index is not None:
+        if problem.eligible_places(item.nodes)[index]:
+            counts.add_on_node(tally, index, problem.table.values(item.key)[index])
+        return
+    node = state.node(node_name)  # leaving, and no place: its pods that stay still count
+    domain = None if node is None or item.key == HOSTNAME else node.labels.get(item.key)
+    if domain is not None:
+        counts.add(tally, domain)

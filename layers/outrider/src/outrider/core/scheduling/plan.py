@@ -1,0 +1,327 @@
+"""plan: what to launch for pods that wait, on a value and to a value. The only public door.
+
+Decides which pods are pending or leaving (`pending`), compiles the problem, runs the strategies,
+keeps gangs whole, and puts the answer into words. The same input gives the same plan, byte for
+byte, whatever the order of its objects; no clock is read, `expired()` is asked. Matches cli.md's
+rules and Karpenter's provisioner; first fit is the baseline that the cost strategy may never
+exceed. Refuses to act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from outrider.apis.labels import DECISION
+from outrider.apis.pod import Pod
+from outrider.core.catalog.instancetype import Catalog
+from outrider.core.clusterstate import ClusterState
+from outrider.core.protection import Budgets, forbids_disruption
+from outrider.core.scheduling import alternatives, devices, firstfit, queue
+from outrider.core.scheduling.bins import Contents
+from outrider.core.scheduling.bound import lower_bound
+from outrider.core.scheduling.compile import Compiled, compiled, usable
+from outrider.core.scheduling.demand import Ask
+from outrider.core.scheduling.gang import Gang, gangs, in_one_zone
+from outrider.core.scheduling.nodes import is_leaving
+from outrider.core.scheduling.optimise.greedy import Greedy
+from outrider.core.scheduling.policy import COST, DEFAULT, FIRST_FIT, Policy
+from outrider.core.scheduling.problem import Problem
+from outrider.core.scheduling.reasons import why
+from outrider.core.scheduling.result import Code, Placement, Plan, Reason, Rejection
+from outrider.core.scheduling.run import Run
+
+__all__ = ["COST", "FIRST_FIT", "Policy", "pending", "plan"]
+
+Expired = Callable[[], bool]
+EMPTY = Plan((), (), (), COST, "optimal", 0.0)
+
+
+def pending(state: ClusterState, now: datetime) -> tuple[Pod, ...]:
+    """Return the pods that wait for a node, and those on nodes that are leaving, sorted by key."""
+    leaving = {node.name for node in state.nodes if is_leaving(node, state.claim_of(node))}
+    budgets = Budgets(state.pdbs)
+    found = [
+        pod
+        for pod in state.pods
+        if (
+            _must_leave(pod, budgets, now)
+            if pod.node_name in leaving
+            else not pod.node_name and _waits(state, pod)
+        )
+    ]
+    return tuple(sorted(found, key=lambda pod: pod.key))
+
+
+def _waits(state: ClusterState, pod: Pod) -> bool:
+    return not (
+        pod.finished
+        or pod.deleted is not None
+        or pod.scheduling_gates
+        or pod.from_daemon
+        or pod.from_node
+        or (pod.nominated_node_name and not _is_ours(state, pod.nominated_node_name))
+    )
+
+
+def _is_ours(state: ClusterState, name: str) -> bool:
+    """Return whether a nominated node was nominated by us: it carries one of our decisions."""
+    node, claim = state.node(name), state.nodeclaim(name) or state.claim_of(name)
+    return (node is not None and DECISION in {**node.labels, **node.annotations}) or (
+        claim is not None and DECISION in {**claim.metadata.labels, **claim.metadata.annotations}
+    )
+
+
+def _must_leave(pod: Pod, budgets: Budgets, now: datetime) -> bool:
+    return not (
+        pod.from_daemon
+        or pod.from_node
+        or pod.finished
+        or pod.deleted is not None
+        or forbids_disruption(pod, now)
+        or budgets.holding(pod)
+    )
+
+
+def plan(
+    state: ClusterState,
+    pods: Iterable[Pod],
+    catalog: Catalog,
+    policy: Policy = DEFAULT,
+    now: datetime | None = None,
+    expired: Expired = lambda: False,
+) -> Plan:
+    """Return where *pods* go in *state*: on what exists, on what to launch, or nowhere and why.
+
+    *expired* is asked between steps; once it says so, the best complete plan so far is returned.
+    """
+    del now  # offerings are available or not; reservations that end are the catalogue's business
+    wanted = tuple({pod.key: pod for pod in sorted(pods, key=lambda pod: pod.key)}.values())
+    if not wanted:
+        return replace(EMPTY, strategy=policy.strategy)
+    found = gangs(state, wanted)
+    left_out: dict[str, str] = {
+        gang.name: _too_few(gang) for gang in found.values() if len(gang.members) < gang.missing
+    }
+    shut: dict[str, set[str]] = {}
+    while True:
+        answer = _solved(state, wanted, catalog, policy, expired, found, left_out, shut)
+        broken = _broken(answer, found, left_out)
+        if broken is None:
+            return _worded(state, wanted, answer, found, left_out, policy)
+        zone = _zone_tried(answer, broken)
+        if broken.same_zone and zone:
+            shut.setdefault(broken.name, set()).add(zone)
+        else:
+            left_out[broken.name] = (
+                f"gang {broken.name} needs {broken.missing} members placed together;"
+                f" {_placed_of(answer, broken)} fit"
+            )
+
+
+def _too_few(gang: Gang) -> str:
+    return (
+        f"gang {gang.name} needs {gang.least} members;"
+        f" {len(gang.members) + gang.running} of them exist"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The best run over a problem, and who is left with which ask."""
+
+    compiled: Compiled
+    run: Run
+    left: Mapping[int, Ask]
+    stage: str
+    index: Mapping[str, int]
+
+
+def _solved(
+    state: ClusterState,
+    wanted: Sequence[Pod],
+    catalog: Catalog,
+    policy: Policy,
+    expired: Expired,
+    found: Mapping[str, Gang],
+    left_out: Mapping[str, str],
+    shut: Mapping[str, set[str]],
+) -> _Answer:
+    of_pod = {key: gang.name for gang in found.values() for key in gang.members}
+    taking_part = [pod for pod in wanted if of_pod.get(pod.key) not in left_out]
+    pods = in_one_zone(taking_part, found, shut)
+    problem = compiled(state, pods, catalog, policy, of_pod, devices.verdicts(state, pods))
+    run, left, stage = _best(problem.problem, expired)
+    index = {pod.key: place for place, pod in enumerate(pods)}
+    return _Answer(problem, run, left, stage, index)
+
+
+def _best(problem: Problem, expired: Expired) -> tuple[Run, dict[int, Ask], str]:
+    """Return the best run that the policy's strategy finds, who is left, and who found it."""
+    order = [
+        pod
+        for pod in queue.ordered(problem.pods)
+        if not (problem.classes[pod].problem or problem.classes[pod].devices)
+    ]
+    contents = Contents(problem)
+    run = Run.of(problem, contents)
+    hopeless = problem.hopeless
+
+    def first_fit(pod: int, ask: Ask) -> bool:
+        return firstfit.place(run, pod, ask)
+
+    left = queue.drain(order, problem.classes, first_fit, hopeless, lambda: False)
+    best, stage = (run, left), FIRST_FIT
+    if problem.policy.strategy != FIRST_FIT:
+        for orders in (order, queue.by_accelerators(problem.pods, order)):
+            if expired():
+                break
+            rival = Run.of(problem, contents)
+            greedy = Greedy(rival, problem.policy.node_cost_per_hour)
+            rest = queue.drain(orders, problem.classes, greedy.place, hopeless, expired)
+            if _order(problem, rival, rest) < _order(problem, *best):
+                best, stage = (rival, rest), "greedy"
+    return *best, stage
+
+
+def _order(
+    problem: Problem, run: Run, left: Mapping[int, Ask]
+) -> tuple[list[tuple[int, int]], float, int]:
+    """Return what is compared: important pods left out first, then price, then nodes."""
+    missing: dict[int, int] = {}
+    for pod in left:
+        priority = -problem.pods[pod].priority
+        missing[priority] = missing.get(priority, 0) + 1
+    return sorted(missing.items()), round(run.price_per_hour, 9), len(run.bins)
+
+
+def _broken(answer: _Answer, found: Mapping[str, Gang], left_out: Mapping[str, str]) -> Gang | None:
+    """Return the least important gang of which too few members have a place."""
+    broken = [
+        gang
+        for gang in found.values()
+        if gang.name not in left_out and _placed_of(answer, gang) < gang.missing
+    ]
+
+    def importance(gang: Gang) -> tuple[int, str]:
+        pods = answer.compiled.problem.pods
+        return max(pods[answer.index[key]].priority for key in gang.members), gang.name
+
+    return min(broken, key=importance, default=None)
+
+
+def _placed_of(answer: _Answer, gang: Gang) -> int:
+    problem = answer.compiled.problem
+    return sum(
+        answer.index[key] not in answer.left
+        and not problem.classes[answer.index[key]].problem
+        and not problem.classes[answer.index[key]].devices
+        for key in gang.members
+    )
+
+
+def _zone_tried(answer: _Answer, gang: Gang) -> str | None:
+    """Return the zone in which the placed members of *gang* are."""
+    return answer.run.zone_of({answer.index[key] for key in gang.members})
+
+
+def _worded(
+    state: ClusterState,
+    wanted: Sequence[Pod],
+    answer: _Answer,
+    found: Mapping[str, Gang],
+    left_out: Mapping[str, str],
+    policy: Policy,
+) -> Plan:
+    problem, run = answer.compiled.problem, answer.run
+    of_pod = {
+        answer.index[key]: gang.name
+        for gang in found.values()
+        for key in gang.members
+        if key in answer.index
+    }
+    placements = tuple(
+        sorted(
+            (
+                Placement(problem.pods[pod].key, problem.table.places[node].name)
+                for pod, node in run.placements.items()
+            ),
+            key=lambda item: item.pod,
+        )
+    )
+    launches = alternatives.launches(run, of_pod)
+    bound = _bound(answer)
+    price = sum(launch.price_per_hour for launch in launches)
+    done = bound is not None and price <= bound + 1e-9
+    return Plan(
+        placements=placements,
+        launches=launches,
+        rejections=_rejections(state, wanted, answer, found, left_out),
+        strategy=policy.strategy,
+        stage="optimal" if done and policy.strategy != FIRST_FIT else answer.stage,
+        lower_bound_per_hour=None if bound is None else min(bound, price),
+    )
+
+
+def _bound(answer: _Answer) -> float | None:
+    problem = answer.compiled.problem
+    if problem.policy.strategy == FIRST_FIT:
+        return None
+    placed = {pod: ask for known in answer.run.bins for pod, ask in known.pods} | {
+        pod: problem.classes[pod].asks[-1] for pod in answer.run.placements
+    }
+    return lower_bound(problem, placed)
+
+
+def _rejections(
+    state: ClusterState,
+    wanted: Sequence[Pod],
+    answer: _Answer,
+    found: Mapping[str, Gang],
+    left_out: Mapping[str, str],
+) -> tuple[Rejection, ...]:
+    gang_of = {
+        key: left_out[gang.name]
+        for gang in found.values()
+        if gang.name in left_out
+        for key in gang.members
+    }
+    names = sorted({*answer.compiled.unusable, *(pool.name for pool in usable(state)[0])})
+    known: dict[object, tuple[Reason, ...]] = {}
+    rejected = []
+    for pod in wanted:
+        if pod.key in gang_of:
+            message = gang_of[pod.key]
+            reasons = tuple(Reason(name, message, Code.GANG) for name in names or [""])
+        else:
+            place = answer.index[pod.key]
+            cause = answer.compiled.problem.classes[place]
+            ask = answer.left.get(place)
+            if ask is None and not (cause.problem or cause.devices):
+                continue
+            key = (cause.index, ask.index if ask else None)
+            if key not in known:
+                known[key] = _reasons(answer, cause.problem, cause.devices, ask, names)
+            reasons = known[key]
+        rejected.append(Rejection(pod.key, reasons))
+    return tuple(rejected)
+
+
+def _reasons(
+    answer: _Answer, problem: str, device_problem: str, ask: Ask | None, names: Sequence[str]
+) -> tuple[Reason, ...]:
+    if not names:
+        return (Reason("", "there is no NodePool", Code.NODEPOOL_NOT_READY),)
+    shelves = {shelf.name: shelf for shelf in answer.compiled.problem.shelves}
+    found = []
+    for name in names:
+        if name in answer.compiled.unusable:
+            found.append(answer.compiled.unusable[name])
+        elif problem:
+            found.append(Reason(name, problem, Code.INVALID_VOLUME))
+        elif ask is None:
+            found.append(Reason(name, device_problem, Code.DYNAMIC_RESOURCES))
+        else:
+            found.append(why(answer.run, ask, shelves[name]))
+    return tuple(found)

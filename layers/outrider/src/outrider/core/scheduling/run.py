@@ -1,0 +1,395 @@
+"""One run of packing: what is still free, what is planned so far, and the moves that are legal.
+
+Decides whether a pod may be put on an existing node, into a bin that is planned, or into a new
+bin, and carries it out: room, counts, ports, volumes, limits and reservations stay true. Bins are
+kept as arrays (what they still take, which domain they settled on), so that the bins worth asking
+about are found by one comparison for all of them. Refuses to choose between legal moves:
+strategies do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outrider.apis.labels import ZONE
+from outrider.apis.pod import HostPort
+from outrider.core.scheduling.bins import Content, Contents, Domains
+from outrider.core.scheduling.demand import Ask
+from outrider.core.scheduling.hostports import conflict
+from outrider.core.scheduling.problem import Problem
+from outrider.core.scheduling.result import Code
+from outrider.core.scheduling.shelf import Shelf
+from outrider.core.scheduling.supply import Amounts, Mask, holding
+from outrider.core.scheduling.topology import Topology
+from outrider.core.scheduling.volumes import over_limit
+
+_SOME = 64
+
+
+@dataclass(eq=False, slots=True)
+class Bin:
+    """One planned node."""
+
+    index: int
+    content: Content
+    pods: list[tuple[int, Ask]]
+    reservation: str | None
+    committed: Amounts  # of its pool's limits
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A pod's way into a bin: what the bin then holds, at what price."""
+
+    content: Content
+    domains: Domains
+    score: int
+    committed: Amounts
+    reservation: str | None = None
+
+    @property
+    def order(self) -> tuple[int, float, int]:
+        """Return the order of preference: even spread, then price, then the row's rank."""
+        shelf = self.content.shelf
+        return self.score, self.content.price, int(shelf.market.rank[self.content.best])
+
+
+@dataclass(eq=False)
+class Run:
+    """The state of one packing run over *problem*."""
+
+    problem: Problem
+    contents: Contents
+    topology: Topology
+    room: Amounts
+    place_ports: dict[int, tuple[HostPort, ...]]
+    place_volumes: dict[int, tuple[frozenset[tuple[str, str]], dict[str, int]]]
+    budgets: list[Amounts]
+    slots: dict[str, int]
+    bins: list[Bin] = field(default_factory=list)
+    placements: dict[int, int] = field(default_factory=dict)  # pod -> place
+    steps: int = 0
+    _head: Amounts = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    _pods: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    _dead: dict[int, Mask] = field(default_factory=dict)
+    _settled: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+    _codes: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, problem: Problem, contents: Contents | None = None) -> Run:
+        """Return a fresh run; *contents* of another run over the same problem may be shared."""
+        return cls(
+            problem=problem,
+            contents=contents or Contents(problem),
+            topology=Topology(problem, problem.start.copy()),
+            room=problem.table.room.copy(),
+            place_ports={},
+            place_volumes={},
+            budgets=[shelf.budget.copy() for shelf in problem.shelves],
+            slots={item.id: item.instances for item in problem.reservations.items},
+            _head=np.zeros((_SOME, len(problem.axis.names)), np.int64),
+            _pods=np.zeros(_SOME, np.int64),
+        )
+
+    @property
+    def price_per_hour(self) -> float:
+        """Return what the planned nodes cost."""
+        return sum(known.content.price for known in self.bins)
+
+    def zone_of(self, pods: set[int]) -> str | None:
+        """Return the zone of the first of *pods* that has a place, None where none has."""
+        for known in self.bins:
+            if any(pod in pods for pod, _ in known.pods):
+                return min(self.contents.domains(known.content, ZONE), default=None)
+        for pod, node in sorted(self.placements.items()):
+            if pod in pods:
+                return self.problem.table.values(ZONE)[node]
+        return None
+
+    # Existing nodes.
+
+    def place_on_node(self, pod: int, ask: Ask) -> bool:
+        """Put *pod* on the first existing node that takes it; return whether one did."""
+        if not self.problem.table.size:
+            return False
+        mask = self.problem.suitable_places(ask) & holding(self.room, ask.request)
+        if not mask.any():
+            return False
+        if ask.tied:
+            mask &= self.topology.open_places(ask)
+        promised = self.problem.nominated.get(pod)
+        if promised is not None and mask[promised] and self._takes(promised, ask):
+            self._put(pod, ask, promised)
+            return True
+        for node in np.flatnonzero(mask).tolist():
+            if self._takes(node, ask):
+                self._put(pod, ask, node)
+                return True
+        return False
+
+    def _takes(self, node: int, ask: Ask) -> bool:
+        place = self.problem.table.places[node]
+        if ask.ports and conflict(ask.ports, (*place.ports, *self.place_ports.get(node, ()))):
+            return False
+        if ask.volumes.own or ask.volumes.shared:
+            attached, own = self.place_volumes.get(node, (place.attached, {}))
+            return over_limit(attached, own, ask.volumes, place.volume_limits) is None
+        return True
+
+    def _put(self, pod: int, ask: Ask, node: int) -> None:
+        self.room[node] -= ask.request
+        self.placements[pod] = node
+        if ask.ports:
+            self.place_ports[node] = (*self.place_ports.get(node, ()), *ask.ports)
+        if ask.volumes.own or ask.volumes.shared:
+            place = self.problem.table.places[node]
+            attached, own = self.place_volumes.get(node, (place.attached, {}))
+            counts = dict(own)
+            for driver, count in ask.volumes.own:
+                counts[driver] = counts.get(driver, 0) + count
+            self.place_volumes[node] = (attached | ask.volumes.shared, counts)
+        self.topology.placed_on_node(ask, node)
+        self.steps += 1
+
+    # Planned nodes.
+
+    def candidates(self, ask: Ask) -> NDArray[np.int64]:
+        """Return the bins that may take a pod of *ask*, fewest pods first; each is to be asked."""
+        count = len(self.bins)
+        if not count:
+            return np.zeros(0, np.int64)
+        mask = holding(self._head[:count], ask.request)
+        dead = self._dead.get(ask.index)
+        if dead is not None:
+            mask &= ~dead[:count]
+        for key, admitted in self.topology.admitted(ask).items():
+            if admitted.only is None and not admitted.never:
+                continue
+            if admitted.shut:
+                return np.zeros(0, np.int64)
+            mask &= self._where_settled(key, admitted.has)[:count]
+        found = np.flatnonzero(mask)
+        return found[np.argsort(self._pods[found], kind="stable")]
+
+    def _where_settled(self, key: str, has: Callable[[str | None], bool]) -> Mask:
+        """Return the bins that are not settled on a domain that is shut."""
+        codes = self._codes_of(key)
+        names = self._codes[key]
+        table = np.ones(len(names) + 1, bool)
+        for value, code in names.items():
+            table[code] = has(value)
+        return table[codes]
+
+    def _codes_of(self, key: str) -> NDArray[np.int32]:
+        codes = self._settled.get(key)
+        if codes is None:
+            codes = np.full(len(self._pods), -1, np.int32)
+            self._settled[key] = codes
+            self._codes[key] = {}
+            for known in self.bins:
+                self._settle(key, known)
+        return codes
+
+    def _settle(self, key: str, changed: Bin) -> None:
+        values = self.contents.domains(changed.content, key)
+        if len(values) == 1:
+            names = self._codes[key]
+            value = next(iter(values))
+            self._settled[key][changed.index] = names.setdefault(value, len(names))
+
+    def into(self, ask: Ask, known: Bin) -> Move | None:
+        """Return the best way of a pod of *ask* into a bin, None where there is none."""
+        refusal = self.topology.refuses(ask, known.content)
+        if refusal is not None:
+            if refusal is Code.POD_ANTI_AFFINITY:
+                self._bury(ask, known)
+            return None
+        move = self._best(ask, known.content, known.committed)
+        if (
+            move is None
+            and not ask.keys
+            and not self.problem.shelves[known.content.shelf.index].limited
+        ):
+            self._bury(ask, known)
+        return move
+
+    def _bury(self, ask: Ask, known: Bin) -> None:
+        """Remember that a bin will never take a pod of *ask*: bins only narrow."""
+        dead = self._dead.get(ask.index)
+        if dead is None or len(dead) < len(self._pods):
+            larger = np.zeros(len(self._pods), bool)
+            if dead is not None:
+                larger[: len(dead)] = dead
+            dead = larger
+            self._dead[ask.index] = dead
+        dead[known.index] = True
+
+    def _best(self, ask: Ask, content: Content, committed: Amounts) -> Move | None:
+        best: Move | None = None
+        for domains in self._options(ask, content):
+            move = self._move(ask, content, domains, committed)
+            if isinstance(move, Move) and (best is None or move.order < best.order):
+                best = move
+        return best
+
+    def _options(self, ask: Ask, content: Content) -> Iterator[Domains]:
+        """Yield the ways in which the topology keys of *ask* may settle on *content*."""
+        admitted = self.topology.admitted(ask)
+        if not admitted:
+            yield ()
+            return
+        choices: list[list[tuple[str, str] | None]] = []
+        for key, open_domains in admitted.items():
+            values = self.contents.domains(content, key)
+            if not values:
+                if self.topology.needs_label(ask, key):
+                    return
+                choices.append([None])
+                continue
+            choices.append([(key, value) for value in sorted(values) if open_domains.has(value)])
+        for choice in product(*choices):
+            yield tuple(pair for pair in choice if pair is not None)
+
+    def _move(
+        self, ask: Ask, content: Content, domains: Domains, committed: Amounts
+    ) -> Move | Code:
+        grown = self.contents.after(content, ask, domains)
+        if isinstance(grown, Code):
+            return grown
+        shelf = content.shelf
+        if shelf.limited:
+            within = self._within(shelf, grown, self.budgets[shelf.index] + committed)
+            if within is None:
+                return Code.LIMITS_EXCEEDED
+            grown = within
+        return Move(
+            content=grown,
+            domains=domains,
+            score=self.topology.score(ask, domains),
+            committed=self._commitment(grown),
+        )
+
+    def _within(self, shelf: Shelf, content: Content, ceiling: Amounts) -> Content | None:
+        """Return *content* with a first choice that the limits still allow."""
+        if (self._commitment(content) <= ceiling).all():
+            return content
+        fitting = holding(ceiling, shelf.capacity)
+        narrowed = self.contents.narrowed(content, fitting[shelf.market.row_type])
+        if narrowed is None or not self.contents.keeps_variety(narrowed):
+            return None
+        return narrowed
+
+    def _commitment(self, content: Content) -> Amounts:
+        """Return what a bin takes of its pool's limits: its first choice's capacity, or with
+        minValues, where the list may not be cut later, the largest one's."""
+        shelf = content.shelf
+        if shelf.min_values and shelf.limited:
+            kinds = np.unique(shelf.market.row_type[content.rows])
+            largest: Amounts = shelf.capacity[kinds].max(axis=0)
+            return largest
+        first: Amounts = shelf.capacity[shelf.market.row_type[content.best]]
+        return first
+
+    def join(self, pod: int, ask: Ask, known: Bin, move: Move) -> None:
+        """Put *pod* into a bin by *move*."""
+        index = known.content.shelf.index
+        self.budgets[index] -= move.committed - known.committed
+        known.content, known.committed = move.content, move.committed
+        known.pods.append((pod, ask))
+        self._changed(known)
+        self._count(ask, move)
+
+    def _count(self, ask: Ask, move: Move) -> None:
+        if ask.counted:
+            counting = [item for item in ask.counted if self.contents.counts(move.content, item)]
+            self.topology.placed_in_bin(ask, dict(move.domains), counting)
+        self.steps += 1
+
+    def _changed(self, known: Bin) -> None:
+        self._head[known.index] = known.content.head
+        self._pods[known.index] = known.content.pods
+        for key in self._settled:
+            self._settle(key, known)
+
+    # New nodes.
+
+    def openings(self, ask: Ask) -> list[Move]:
+        """Return the best way to open a new bin on each shelf of the heaviest weight that can.
+
+        Pods that ask for no accelerator get accelerated and bare-metal types only where no pool of
+        any weight has another.
+        """
+        if self._needs_company(ask):
+            return []
+        if ask.accelerated:
+            return self._heaviest(ask, exotic=True)
+        return self._heaviest(ask, exotic=False) or self._heaviest(ask, exotic=True)
+
+    def _heaviest(self, ask: Ask, *, exotic: bool) -> list[Move]:
+        found: list[Move] = []
+        for shelf in self.problem.shelves:
+            if found and shelf.pool.weight < found[0].content.shelf.pool.weight:
+                break
+            move = self._opening(ask, shelf, exotic=exotic)
+            if move is not None:
+                found.append(move)
+        return found
+
+    def _needs_company(self, ask: Ask) -> bool:
+        """Return whether a pod may only join a node that holds others already."""
+        items = self.problem.tallies.items
+        counts = self.topology.counts
+        return any(
+            any(items[tally].hosted for tally in near.tallies)
+            and not (near.matches_itself and not any(counts.total[tally] for tally in near.tallies))
+            for near in ask.near
+        )
+
+    def _opening(self, ask: Ask, shelf: Shelf, *, exotic: bool) -> Move | None:
+        rows = self.problem.rows(ask, shelf)
+        if not rows.any() or (self.budgets[shelf.index] < 0).any():
+            return None
+        allowed = shelf.rows if exotic else shelf.rows & ~self.contents.exotic
+        for reservation in self.problem.reservations.items:
+            if self.slots[reservation.id] > 0 and (rows & reservation.rows).any():
+                move = self._start(ask, shelf, allowed & reservation.rows)
+                if move is not None:
+                    return replace(move, reservation=reservation.id)
+        move = self._start(ask, shelf, shelf.rows & ~self.problem.reservations.held)
+        if move is None or exotic or move.content.plain or shelf.min_values:
+            return move
+        return None
+
+    def _start(self, ask: Ask, shelf: Shelf, rows: Mask) -> Move | None:
+        empty = self.contents.empty(shelf, rows)
+        if empty is None:
+            return None
+        return self._best(ask, empty, np.zeros(len(shelf.limited), np.int64))
+
+    def open(self, pod: int, ask: Ask, move: Move) -> Bin:
+        """Put *pod* into a new bin by *move*."""
+        made = Bin(len(self.bins), move.content, [(pod, ask)], move.reservation, move.committed)
+        if made.index == len(self._pods):
+            self._grow()
+        self.bins.append(made)
+        self.budgets[move.content.shelf.index] -= move.committed
+        if move.reservation is not None:
+            self.slots[move.reservation] -= 1
+        self._changed(made)
+        self._count(ask, move)
+        return made
+
+    def _grow(self) -> None:
+        size = len(self._pods)
+        self._head = np.concatenate((self._head, np.zeros_like(self._head)))
+        self._pods = np.concatenate((self._pods, np.zeros_like(self._pods)))
+        for key, codes in self._settled.items():
+            self._settled[key] = np.concatenate((codes, np.full(size, -1, np.int32)))
+        for index, dead in self._dead.items():
+            if len(dead) < 2 * size:
+                self._dead[index] = np.concatenate((dead, np.zeros(2 * size - len(dead), bool)))

@@ -1,0 +1,208 @@
+"""What can be launched: one row for each way to buy an instance type, as arrays.
+
+A `Market` holds the rows of the catalogue (type x zone x capacity type x reservation), their prices
+and their labels as columns of codes; a requirement is evaluated against a column once and becomes a
+mask over rows, never a test per pod. A type without a label that others carry has it as
+DoesNotExist (rule 6). Refuses to know NodePools (`core.scheduling.shelf`) and pods.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outrider.apis.labels import (
+    CAPACITY_RESERVATION_ID,
+    CAPACITY_TYPE,
+    INSTANCE_TYPE,
+    REGION,
+    RESERVED,
+    ZONE,
+    ZONE_ID,
+)
+from outrider.core.catalog.instancetype import Catalog, InstanceType, Offering
+from outrider.core.requirements import Requirement
+
+Mask = NDArray[np.bool_]
+Codes = NDArray[np.int32]
+Amounts = NDArray[np.int64]
+Prices = NDArray[np.float64]
+
+_REGION = re.compile(r"^[a-z]+(?:-[a-z]+)+-[0-9]+")
+
+
+def region_of(zone: str) -> str:
+    """Return the region that a zone's name begins with."""
+    match = _REGION.match(zone)
+    return match.group(0) if match else zone
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One label over all rows: a code for each row, and what each code says."""
+
+    codes: Codes
+    states: tuple[Requirement, ...]
+
+    def where(self, allowed: Callable[[Requirement], bool]) -> Mask:
+        """Return the rows whose state is *allowed*."""
+        table = np.fromiter((allowed(state) for state in self.states), bool, len(self.states))
+        return table[self.codes]
+
+
+_BY_OFFERING: dict[str, Callable[[Offering], str | None]] = {
+    ZONE: lambda offering: offering.zone,
+    ZONE_ID: lambda offering: offering.zone_id or None,
+    REGION: lambda offering: region_of(offering.zone),
+    CAPACITY_TYPE: lambda offering: offering.capacity_type,
+    CAPACITY_RESERVATION_ID: lambda offering: offering.reservation_id,
+}
+
+
+@dataclass(eq=False)
+class Market:
+    """Every offering of a catalogue, cheapest-first rank, labels by column.
+
+    `open` marks rows that can be bought now; the others are kept to explain what is missing.
+    """
+
+    types: tuple[InstanceType, ...]
+    offerings: tuple[Offering, ...]
+    row_type: Codes
+    price: Prices
+    rank: Codes
+    open: Mask
+    accelerated: Mask
+    metal: Mask
+    sliver: Mask
+    keys: frozenset[str]
+    by_rank: Codes
+    _columns: dict[str, Column] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Return the number of rows."""
+        return len(self.offerings)
+
+    def column(self, key: str) -> Column | None:
+        """Return the column of a label, None where no row carries it."""
+        if key not in self.keys:
+            return None
+        if key not in self._columns:
+            self._columns[key] = self._build(key)
+        return self._columns[key]
+
+    def _build(self, key: str) -> Column:
+        read = _BY_OFFERING.get(key)
+        codes: dict[Requirement, int] = {}
+        if read is not None:
+            values: dict[str | None, int] = {}
+            per_row = np.fromiter(
+                (values.setdefault(read(item), len(values)) for item in self.offerings),
+                np.int32,
+                self.size,
+            )
+            return Column(per_row, tuple(state(key, value) for value in values))
+        absent = state(key, None)
+        per_type = np.fromiter(
+            (
+                codes.setdefault(
+                    state(key, kind.name)
+                    if key == INSTANCE_TYPE
+                    else kind.requirements.get(key, absent),
+                    len(codes),
+                )
+                for kind in self.types
+            ),
+            np.int32,
+            len(self.types),
+        )
+        return Column(per_type[self.row_type], tuple(codes))
+
+    def value(self, row: int, key: str) -> str | None:
+        """Return the value of a label on a row, None where it is missing or not settled."""
+        column = self.column(key)
+        return None if column is None else column.states[column.codes[row]].single
+
+
+def state(key: str, value: str | None) -> Requirement:
+    """Return the state of a label that has *value*; None is a missing label."""
+    if value is None:
+        return Requirement(key, absent=True)
+    return Requirement(key, frozenset((value,)))
+
+
+def market(catalog: Catalog) -> Market:
+    """Return the rows of *catalog*, types sorted by name."""
+    types = tuple(sorted(catalog.instance_types, key=lambda kind: kind.name))
+    rows = [
+        (index, offering)
+        for index, kind in enumerate(types)
+        for offering in sorted(kind.offerings, key=_place)
+    ]
+    offerings = tuple(offering for _, offering in rows)
+    row_type = np.fromiter((index for index, _ in rows), np.int32, len(rows))
+    price = np.fromiter((_price(offering) for offering in offerings), np.float64, len(rows))
+    order = np.lexsort((np.arange(len(rows)), price)).astype(np.int32)
+    rank = np.empty(len(rows), np.int32)
+    rank[order] = np.arange(len(rows), dtype=np.int32)
+    return Market(
+        types=types,
+        offerings=offerings,
+        row_type=row_type,
+        price=price,
+        rank=rank,
+        by_rank=order,
+        open=np.fromiter((_open(offering) for offering in offerings), bool, len(rows)),
+        accelerated=_of_types(types, row_type, lambda kind: kind.accelerated),
+        metal=_of_types(types, row_type, _is_metal),
+        sliver=_of_types(types, row_type, _is_sliver),
+        keys=frozenset(key for kind in types for key in kind.requirements)
+        | {INSTANCE_TYPE}
+        | (frozenset(_BY_OFFERING) if offerings else frozenset()),
+    )
+
+
+def _of_types(
+    types: Sequence[InstanceType], row_type: Codes, holds: Callable[[InstanceType], bool]
+) -> Mask:
+    return np.fromiter((holds(kind) for kind in types), bool, len(types))[row_type]
+
+
+def _place(offering: Offering) -> tuple[str, str, str]:
+    return offering.zone, offering.capacity_type, offering.reservation_id or ""
+
+
+def _price(offering: Offering) -> float:
+    return 0.0 if offering.capacity_type == RESERVED else offering.price_per_hour
+
+
+def _open(offering: Offering) -> bool:
+    if not offering.available:
+        return False
+    if offering.capacity_type == RESERVED:
+        return offering.reservation_capacity is None or offering.reservation_capacity > 0
+    return offering.price_per_hour > 0
+
+
+def _is_metal(kind: InstanceType) -> bool:
+    return (
+        bool(kind.ec2 and kind.ec2.bare_metal)
+        or kind.name.endswith(".metal")
+        or (".metal-" in kind.name)
+    )
+
+
+def _is_sliver(kind: InstanceType) -> bool:
+    """Return whether the type's GPU is a share of one (g6f, gr6f)."""
+    return kind.ec2 is not None and any(0 < gpu.partition_size < 1 for gpu in kind.ec2.gpus)
+
+
+def holding(have: Amounts, need: Amounts) -> Mask:
+    """Return where *have* covers *need* in every column; either may be one row for all."""
+    covered: Mask = np.logical_and.reduce(have >= need, axis=1)
+    return covered
