@@ -81,7 +81,7 @@ class Story:
         audience = self.audience
         audience.chapter("Pods arrive, and no node is there")
         self._fill_registries()
-        for folder in ("nodepools", "system"):
+        for folder in ("00-system", "nodepools"):
             self.view.apply(self.examples / folder)
         self._wait("the catalogue knows what EC2 sells", 120, self.view.has_catalog)
         self.recorder.mark("pods arrive")
