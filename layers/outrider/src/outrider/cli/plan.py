@@ -1,0 +1,192 @@
+"""`outrider plan`: what to launch for the pending pods of some manifests.
+
+Decides how a Plan is shown: as JSON, which is a contract (the same bytes for the same input), or
+as tables for people. Exit status 0 when every pending pod has a place, 3 when some have none, 2
+for bad input. Refuses to decide anything about pods: `core.scheduling.plan` does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from outrider.apis import quantity
+from outrider.cli import options
+from outrider.core.scheduling.result import Launch, Plan
+
+SOME_UNPLACED = 3
+
+
+@click.command(
+    epilog="Example: outrider plan examples/nodepools pods.yaml --strategy first-fit -o json"
+)
+@options.planning
+@click.option(
+    "--deadline",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Answer with the best plan found by then.",
+)
+@click.option("--timings", is_flag=True, help="Say how long planning took.")
+def command(
+    *,
+    files: tuple[str, ...],
+    catalog_file: Path | None,
+    strategy: str,
+    preference_policy: str,
+    min_values_policy: str,
+    now: datetime,
+    output: str,
+    deadline: float | None,
+    timings: bool,
+) -> int:
+    """Plan what to launch for the pending pods in FILE (YAML, JSON, folders, - for standard
+    input)."""
+    given = options.load(files, catalog_file, now)
+    from outrider.core.scheduling.plan import pending, plan
+    from outrider.core.scheduling.policy import Policy
+
+    policy = Policy(
+        strategy=strategy,
+        preference_policy=preference_policy,
+        min_values_policy=min_values_policy,
+    )
+    pods = pending(given.state, given.now)
+    started = time.perf_counter()
+    answer = plan(given.state, pods, given.catalog, policy, given.now, _until(started, deadline))
+    document = shown(answer, len(pods), given.ignored)
+    if timings:
+        document["summary"]["planSeconds"] = round(time.perf_counter() - started, 6)
+    if output == "json":
+        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    else:
+        _tables(answer, document)
+    return SOME_UNPLACED if answer.rejections else 0
+
+
+def _until(started: float, deadline: float | None) -> Callable[[], bool]:
+    if deadline is None:
+        return lambda: False
+    return lambda: time.perf_counter() - started > deadline
+
+
+def shown(answer: Plan, pods: int, ignored: Mapping[str, int]) -> dict[str, Any]:
+    """Return *answer* as the JSON document of the contract."""
+    return {
+        "placements": [{"pod": item.pod, "node": item.node} for item in answer.placements],
+        "launches": [launch_shown(item) for item in answer.launches],
+        "unschedulable": [
+            {
+                "pod": rejection.pod,
+                "reasons": [
+                    {"nodePool": item.node_pool, "reason": item.message, "code": str(item.code)}
+                    for item in rejection.reasons
+                ],
+            }
+            for rejection in answer.rejections
+        ],
+        "summary": {
+            "pods": pods,
+            "placed": answer.placed,
+            "launches": len(answer.launches),
+            "pricePerHour": _money(answer.price_per_hour),
+            "lowerBoundPerHour": None
+            if answer.lower_bound_per_hour is None
+            else min(_money(answer.lower_bound_per_hour), _money(answer.price_per_hour)),
+            "strategy": answer.strategy,
+            "stage": answer.stage,
+            "ignored": dict(ignored),
+        },
+    }
+
+
+def launch_shown(launch: Launch) -> dict[str, Any]:
+    """Return one launch as JSON."""
+    return {
+        "name": launch.name,
+        "nodePool": launch.node_pool,
+        "pods": list(launch.pods),
+        "requirements": launch.requirements.to_json(),
+        "labels": {key: launch.labels[key] for key in sorted(launch.labels)},
+        "taints": [
+            {
+                "key": taint.key,
+                **({"value": taint.value} if taint.value else {}),
+                "effect": taint.effect,
+            }
+            for taint in launch.taints
+        ],
+        "requests": quantity.listing(launch.requests),
+        "instanceTypes": list(launch.instance_types),
+        "offerings": [
+            {
+                "instanceType": choice.instance_type,
+                "zone": choice.zone,
+                "capacityType": choice.capacity_type,
+                "pricePerHour": _money(choice.price_per_hour),
+                **({"reservationId": choice.reservation_id} if choice.reservation_id else {}),
+            }
+            for choice in launch.choices
+        ],
+        "pricePerHour": _money(launch.price_per_hour),
+    }
+
+
+def _money(amount: float) -> float:
+    return round(amount, 9)
+
+
+def _tables(answer: Plan, document: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if answer.launches:
+        table = Table(title="Launches", title_justify="left")
+        for heading in ("node", "pods", "requests", "cheapest", "zone", "alternatives", "$/h"):
+            table.add_column(heading, justify="right" if heading == "$/h" else "left")
+        for item in answer.launches:
+            first = item.choices[0]
+            table.add_row(
+                item.name,
+                _names(item.pods),
+                ", ".join(
+                    f"{name} {text}" for name, text in quantity.listing(item.requests).items()
+                ),
+                f"{first.instance_type} {first.capacity_type}",
+                first.zone,
+                f"{len(item.choices)} of {len(item.instance_types)} types",
+                f"{item.price_per_hour:.4f}",
+            )
+        console.print(table)
+    if answer.placements:
+        table = Table("pod", "node", title="Placements on what exists", title_justify="left")
+        for placement in answer.placements:
+            table.add_row(placement.pod, placement.node)
+        console.print(table)
+    if answer.rejections:
+        table = Table("pod", "NodePool", "reason", "code", title="No place", title_justify="left")
+        for rejection in answer.rejections:
+            for index, reason in enumerate(rejection.reasons):
+                name = "" if index else rejection.pod
+                table.add_row(name, reason.node_pool, reason.message, str(reason.code))
+        console.print(table)
+    summary = document["summary"]
+    bound = summary["lowerBoundPerHour"]
+    console.print(
+        f"{summary['placed']} of {summary['pods']} pods placed, {summary['launches']} launches,"
+        f" ${summary['pricePerHour']:.4f}/h ({summary['stage']}"
+        + (f"; no plan is cheaper than ${bound:.4f}/h)" if bound is not None else ")")
+    )
+
+
+def _names(pods: tuple[str, ...]) -> str:
+    if len(pods) <= 4:
+        return ", ".join(pods)
+    return f"{', '.join(pods[:3])} and {len(pods) - 3} more"
