@@ -88,7 +88,17 @@ def up(
     _log(verbose=verbose)
     folder = Path(tempfile.mkdtemp(prefix="outrider-local-"))
     try:
-        _serve(folder, end, out, port, kubeconfig, speed, template or repository_template(), seed, verbose)
+        _serve(
+            folder,
+            end,
+            out,
+            port,
+            kubeconfig,
+            speed,
+            template or repository_template(),
+            seed,
+            verbose,
+        )
     except OSError as error:
         raise Refusal(f"port {port}: {error.strerror or error}") from error
     except OutriderError as error:

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from outrider.local.aws import ACCOUNT, REGION, Endpoint
+from outrider.local.aws import Endpoint
 from outrider.local.clock import Clock
 from outrider.local.functions import Registry, TooManyRequests
 from outrider.local.market import ZONES
+from outrider.local.region import ACCOUNT, REGION
 from outrider.local.stack import Stack
 from outrider.local.wire import Call, Refused
 

@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from outrider.local.aws import ACCOUNT, REGION, Endpoint
+from outrider.local.aws import Endpoint
 from outrider.local.clock import Clock
+from outrider.local.region import ACCOUNT, REGION
 from outrider.local.wire import Call
 
 log = logging.getLogger("outrider.local")

@@ -19,12 +19,11 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 
 from outrider.local import mototime
+from outrider.local.region import ACCOUNT as ACCOUNT
+from outrider.local.region import REGION as REGION
 from outrider.local.wire import Answer, Call, Refused, answer, parameters, understand
 
 log = logging.getLogger("outrider.local")
-
-ACCOUNT = "123456789012"
-REGION = "us-east-1"
 
 # moto's dispatcher names some services by module, or not at all.
 _HOSTS = {

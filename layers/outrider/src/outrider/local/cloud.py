@@ -22,10 +22,10 @@ import boto3
 from botocore.config import Config
 
 from outrider.errors import InvalidManifest
-from outrider.local import images, mototime, sandbox
+from outrider.local import images, library, mototime, sandbox
 from outrider.local.account import ADMIN_KEY, NODE_ROLE_ARN, Desk, Network, furnish
 from outrider.local.alarms import Alarms, Metrics
-from outrider.local.aws import ACCOUNT, REGION, Endpoint
+from outrider.local.aws import Endpoint
 from outrider.local.clock import Clock, DiscreteClock, ScaledClock
 from outrider.local.cluster import Cluster, EmbeddedCluster
 from outrider.local.eks import Eks
@@ -39,6 +39,7 @@ from outrider.local.machine import Machines
 from outrider.local.market import Market
 from outrider.local.queues import Pollers
 from outrider.local.reclaim import Reclaim
+from outrider.local.region import ACCOUNT, REGION
 from outrider.local.reservations import Reservations
 from outrider.local.router import Router
 from outrider.local.schedules import Schedules
@@ -87,8 +88,8 @@ class Cloud:
         self._dice = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self._seed = seed
         self._clients: dict[str, Any] = {}
-        self._client_lock = threading.Lock()
         self._undo: list[Callable[[], None]] = []
+        self._client_lock = threading.Lock()
 
     def __enter__(self) -> Self:
         self.start()
@@ -109,6 +110,8 @@ class Cloud:
                 self._install_manifests()
             self.timeline.start()
             self.schedules.start_rare(RARE_SECONDS)
+            if isinstance(self.clock, ScaledClock):
+                self.clock.spawn(self.machines.warm, "warm")
         except BaseException:
             self.stop()
             raise
@@ -125,6 +128,7 @@ class Cloud:
     def _wire(self) -> None:
         """Make the rooms and let each answer its operations."""
         _speak_up()
+        self._undo.append(library.install())
         self.endpoint = Endpoint()
         self._undo.append(lambda: mototime.use(None))
         mototime.use(self.clock)
@@ -134,6 +138,11 @@ class Cloud:
         self.server.start()
         self._undo.append(self.server.stop)
         sandbox.install(self.endpoint.in_process)
+        self._session = boto3.Session(
+            aws_access_key_id=ADMIN_KEY,
+            aws_secret_access_key="local",  # noqa: S106 - opens nothing
+            region_name=REGION,
+        )
         self._undo.append(sandbox.remove)
         self._undo.append(_put_functions_on(self.clock))
         self.endpoint.gatekeeper = self.faults
@@ -293,12 +302,7 @@ class Cloud:
         """Return a boto3 client of this account's administrator."""
         with self._client_lock:
             if service not in self._clients:
-                session = boto3.Session(
-                    aws_access_key_id=ADMIN_KEY,
-                    aws_secret_access_key="local",  # noqa: S106 - opens nothing
-                    region_name=REGION,
-                )
-                self._clients[service] = session.client(
+                self._clients[service] = self._session.client(
                     service,
                     endpoint_url=self.url,
                     config=Config(retries={"total_max_attempts": 1}),

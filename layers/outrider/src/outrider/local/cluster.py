@@ -10,11 +10,12 @@ import base64
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from outrider.local.aws import ACCOUNT, REGION, Endpoint
+from outrider.local.aws import Endpoint
 from outrider.local.clock import Clock
 from outrider.local.instances import Instances
 from outrider.local.kube import Faults, Gpu, InstanceFacts, KubeAPI, Kubelets
 from outrider.local.market import ZONES, facts
+from outrider.local.region import ACCOUNT, REGION
 from outrider.local.seeds import images_on
 from outrider.local.timeline import Timeline
 

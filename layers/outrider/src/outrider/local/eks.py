@@ -16,8 +16,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from outrider.local.aws import ACCOUNT, REGION, Endpoint
+from outrider.local.aws import Endpoint
 from outrider.local.clock import Clock
+from outrider.local.region import ACCOUNT, REGION
 from outrider.local.wire import Call, Refused
 
 TOKEN_PREFIX = "k8s-aws-v1."  # noqa: S105 - a prefix, not a secret

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class ExistingCluster:
         client = HttpClient(kubeconfig, clock)
         chronicle = Chronicle(timeline)
         self.kubelets = Kubelets(client, clock, timeline, chronicle, cluster_name=name, seed=seed)
-        self._follow = lambda: chronicle.follow(client)
+        self._follow = partial(chronicle.follow, client)
         self._machines = Machines(name, self.kubelets, instances)
         self.url = ""
         self.ca_pem = self._authority.pem

@@ -23,8 +23,8 @@ from types import ModuleType
 from typing import Any
 
 from outrider import bootstrap
-from outrider.local.aws import ACCOUNT, REGION
 from outrider.local.clock import Clock, Stopped
+from outrider.local.region import ACCOUNT, REGION
 from outrider.local.sandbox import Invocation, Killed, TimedOut, inside, listen
 
 log = logging.getLogger("outrider.local")

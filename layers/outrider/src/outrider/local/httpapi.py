@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from outrider.local.aws import ACCOUNT, REGION
 from outrider.local.clock import Clock
 from outrider.local.functions import Function, Registry, TooManyRequests
+from outrider.local.region import ACCOUNT, REGION
 from outrider.local.server import Reply
 
 PREFIX = "/_api/"

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from outrider.local.aws import ACCOUNT, REGION, Endpoint
+from outrider.local.aws import Endpoint
+from outrider.local.region import ACCOUNT, REGION
 
 KUBERNETES = "1.34"
 RELEASE = "v20261105"

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from outrider.local.aws import ACCOUNT, REGION, Endpoint
+from outrider.local.aws import Endpoint
 from outrider.local.clock import Clock
 from outrider.local.market import facts, offered
+from outrider.local.region import ACCOUNT, REGION
 from outrider.local.timeline import Timeline
 from outrider.local.wire import Call, Refused
 

@@ -19,10 +19,13 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from outrider.local.aws import ACCOUNT, REGION, Endpoint
+from outrider.local.aws import Endpoint
 from outrider.local.clock import Clock
+from outrider.local.region import ACCOUNT, REGION
 from outrider.local.timeline import Timeline
 
+# Definitions as the interpreter parsed them, for the life of the process: they are values.
+_PARSED: dict[str, Any] = {}
 _P = "moto.stepfunctions.parser"
 _INDEFINITE = re.compile(r"\*|\.\.|\?\(|\[[^\]]*[:,][^\]]*\]")
 _SERVICES = {
@@ -56,6 +59,7 @@ class Machines:
 
         for name in (
             "asl.component.state.exec.state_task.service.state_task_service_aws_sdk",
+            "asl.component.state.exec.state_task.service.state_task_service_sfn",
             "asl.component.state.wait.wait_function.wait_function",
             "asl.jsonata.jsonata",
             "asl.utils.json_path",
@@ -68,6 +72,7 @@ class Machines:
         self._everywhere("boto_client_for", self._client_for)
         self._parse_once()
         self._sdk()
+        self._own_api()
         self._wait()
         self._status()
 
@@ -98,10 +103,35 @@ class Machines:
         return self.client(service)
 
     def _parse_once(self) -> None:
-        """Keep parsed definitions: ANTLR takes half a second for one, at every start."""
+        """Keep parsed definitions: ANTLR takes half a second for one, at every start.
+
+        For the same reason a definition is not parsed as it is created; `warm` does it afterwards,
+        and statelint holds the repository's own to the language.
+        """
         module = sys.modules[f"{_P}.asl.parse.asl_parser"]
         parser = module.__dict__["AmazonStateLanguageParser"]
-        self._set(parser, "parse", staticmethod(lru_cache(maxsize=64)(parser.parse)))
+        original = parser.parse
+
+        def parse(definition: str) -> Any:
+            if definition not in _PARSED:
+                _PARSED[definition] = original(definition)
+            return _PARSED[definition]
+
+        self._set(parser, "parse", staticmethod(parse))
+        backend = sys.modules[f"{_P}.models"].__dict__["StepFunctionsParserBackend"]
+        self._set(backend, "_validate_definition", staticmethod(lambda definition: len(definition)))
+
+    def warm(self) -> None:
+        """Parse every definition there is."""
+        module = sys.modules[f"{_P}.asl.parse.asl_parser"]
+        for machine in self._all():
+            module.__dict__["AmazonStateLanguageParser"].parse(machine.definition)
+
+    def _all(self) -> list[Any]:
+        from moto.stepfunctions.parser.models import stepfunctions_parser_backends
+
+        with self.endpoint.lock:
+            return list(stepfunctions_parser_backends[ACCOUNT][REGION].state_machines)
 
     def _sdk(self) -> None:
         module = sys.modules[
@@ -116,6 +146,29 @@ class Machines:
             env.stack[-1] = _written(env.stack[-1])
 
         original = self._set(task, "_eval_service_task", evaluate)
+
+    def _own_api(self) -> None:
+        """Let `states:startExecution` be written as AWS has it: its parameters begin with a
+        capital.
+        """
+        module = sys.modules[
+            f"{_P}.asl.component.state.exec.state_task.service.state_task_service_sfn"
+        ]
+        task = module.__dict__["StateTaskServiceSfn"]
+
+        def parameters(
+            instance: Any, parameters: dict[str, Any], *names: Any, **named: Any
+        ) -> None:
+            original(instance, parameters, *names, **named)
+            for key in [key for key in parameters if key[:1].isupper()]:
+                parameters[key[:1].lower() + key[1:]] = parameters.pop(key)
+
+        def response(_instance: Any, response: Any, *_names: Any, **_named: Any) -> None:
+            for key in [key for key in response if key[:1].islower()]:
+                response[key[:1].upper() + key[1:]] = _written(response.pop(key))
+
+        original = self._set(task, "_normalise_parameters", parameters)
+        self._set(task, "_normalise_response", response)
 
     def _wait(self) -> None:
         function = sys.modules[f"{_P}.asl.component.state.wait.wait_function.wait_function"]
@@ -177,15 +230,11 @@ class Machines:
 
     def running(self) -> int:
         """Return how many executions run."""
-        from moto.stepfunctions.parser.models import stepfunctions_parser_backends
-
-        with self.endpoint.lock:
-            machines = stepfunctions_parser_backends[ACCOUNT][REGION].state_machines
-            return sum(
-                str(execution.status) == "RUNNING"
-                for machine in machines
-                for execution in machine.executions
-            )
+        return sum(
+            str(execution.status) == "RUNNING"
+            for machine in self._all()
+            for execution in machine.executions
+        )
 
 
 @lru_cache(maxsize=512)

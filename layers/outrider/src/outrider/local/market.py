@@ -18,8 +18,9 @@ from functools import lru_cache
 from typing import Any
 
 from outrider.core.catalog.price_book import price as listed_price
-from outrider.local.aws import REGION, Endpoint
+from outrider.local.aws import Endpoint
 from outrider.local.clock import Clock
+from outrider.local.region import REGION
 from outrider.local.wire import Answer, Call, Refused
 
 # As moto has them, and as an account may: the letters are shuffled against the ids.

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from outrider.local.aws import ACCOUNT, REGION, Endpoint
+from outrider.local.aws import Endpoint
 from outrider.local.clock import Clock, Timer
 from outrider.local.functions import Function, Registry, TooManyRequests
+from outrider.local.region import ACCOUNT, REGION
 from outrider.local.wire import Call
 
 log = logging.getLogger("outrider.local")

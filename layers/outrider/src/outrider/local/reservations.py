@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from outrider.local.aws import ACCOUNT, REGION, Endpoint
+from outrider.local.aws import Endpoint
 from outrider.local.clock import Clock
 from outrider.local.market import ZONES, facts, price
+from outrider.local.region import ACCOUNT, REGION
 from outrider.local.wire import Call, Refused
 
 _ARN = f"arn:aws:ec2:{REGION}:{ACCOUNT}:capacity-reservation"

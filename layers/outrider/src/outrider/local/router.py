@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from outrider.local.aws import ACCOUNT, REGION, Endpoint
+from outrider.local.aws import Endpoint
 from outrider.local.clock import Clock
 from outrider.local.functions import Registry
 from outrider.local.patterns import matches
 from outrider.local.queues import Pollers
+from outrider.local.region import ACCOUNT, REGION
 from outrider.local.timeline import Timeline
 from outrider.local.wire import Call
 

@@ -19,8 +19,9 @@ from typing import Any
 from croniter import croniter
 
 from outrider.errors import InvalidManifest
-from outrider.local.aws import ACCOUNT, REGION, Endpoint
+from outrider.local.aws import Endpoint
 from outrider.local.clock import Clock
+from outrider.local.region import ACCOUNT, REGION
 from outrider.local.wire import Call, parameters
 
 log = logging.getLogger("outrider.local")

@@ -1,4 +1,4 @@
-"""What lies on a volume: the images that a seed builder pulled, and that its snapshot carries on."""
+"""What lies on a volume: the images that a seed builder pulled and that its snapshot carries."""
 
 from __future__ import annotations
 

@@ -19,11 +19,11 @@ from typing import Any
 
 from outrider.errors import InvalidManifest
 from outrider.local.alarms import Alarms
-from outrider.local.aws import ACCOUNT, REGION
 from outrider.local.functions import Function, Registry
 from outrider.local.httpapi import Gateway, Route
 from outrider.local.queues import Mapping as SourceMapping
 from outrider.local.queues import Pollers
+from outrider.local.region import ACCOUNT, REGION
 from outrider.local.schedules import Schedules, Target
 from outrider.local.template import Made, Resolver, Template, definition, substitute
 

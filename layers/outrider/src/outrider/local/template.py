@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from outrider.errors import InvalidManifest
-from outrider.local.aws import ACCOUNT, REGION
+from outrider.local.region import ACCOUNT, REGION
 
 Json = dict[str, Any]
 NO_VALUE = object()
