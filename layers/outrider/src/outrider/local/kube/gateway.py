@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import orjson
 import yaml
 
-from outrider.local.kube import discovery, patch, subresources, tables
+from outrider.local.kube import discovery, patch, protobuf, subresources, tables
 from outrider.local.kube.api import API, Call, Deletion, deletion
 from outrider.local.kube.eviction import evict
 from outrider.local.kube.objects import Key, Obj, User, key_of
@@ -441,6 +441,8 @@ class _Exchange:
         if not self.request.body:
             raise bad_request("the body of the request is empty")
         kind = self.request.headers.get("content-type", JSON).split(";")[0].strip().lower()
+        if kind == "application/vnd.kubernetes.protobuf":
+            return protobuf.decode(self.request.body)
         try:
             if "yaml" in kind:
                 return _read_yaml(self.request.body)
