@@ -1,0 +1,174 @@
+"""The sweep: what no event told is found, and what was left undone is taken up."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from outrider.apis import labels, manifest
+from outrider.apis.duration import stamp
+from outrider.core.records import Reaction
+from outrider.flows import interrupt, sweep
+from tests.support import estate
+from tests.support.world import FakeWorld
+
+INSTANCE: str = estate.node("n1").instance_id
+
+
+@pytest.fixture
+def handled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The signals that the sweep made."""
+    signals: list[Any] = []
+
+    def handle(found: Any, world: Any) -> tuple[str, ...]:
+        signals.extend(found)
+        return ()
+
+    monkeypatch.setattr(interrupt, "handle", handle)
+    return signals
+
+
+@pytest.fixture
+def fake(handled: list[Any]) -> FakeWorld:
+    """A cluster with one node."""
+    world = FakeWorld()
+    world.clock.at = estate.NOW
+    one = estate.node("n1")
+    world.cluster.put(estate.pool(), estate.claim(one))
+    world.join(one)
+    return world
+
+
+def status(**fields: Any) -> dict[str, Any]:
+    """Return what DescribeInstanceStatus says of the node's instance."""
+    return {"InstanceId": INSTANCE, **fields}
+
+
+def impaired(since: timedelta) -> dict[str, Any]:
+    """Return a status check that is impaired since a while."""
+    detail = {"Status": "failed", "ImpairedSince": estate.NOW - since}
+    return status(InstanceStatus={"Status": "impaired", "Details": [detail]})
+
+
+def test_it_limits_itself(fake: FakeWorld, handled: list[Any]) -> None:
+    """However often it is called, it looks once in four minutes."""
+    looks = []
+    for _ in range(10):
+        looks.append(sweep.sweep(fake.world))
+        fake.clock.sleep(60)
+    assert sum(looks) in {2, 3}
+
+
+def test_an_impaired_instance_is_forced_out_after_two_minutes(
+    fake: FakeWorld, handled: list[Any]
+) -> None:
+    """A check that failed a moment ago may recover (125)."""
+    fake.cloud.statuses = (impaired(timedelta(seconds=60)),)
+    sweep.sweep(fake.world)
+    assert handled == []
+    fake.clock.sleep(300)
+    sweep.sweep(fake.world)
+    assert handled[0].detail.forced
+
+
+def test_scheduled_maintenance_is_acted_on_without_its_event(
+    fake: FakeWorld, handled: list[Any]
+) -> None:
+    """What is ahead becomes a signal; what is completed does not (126)."""
+    past = {"Code": "system-reboot", "Description": "[Completed] reboot"}
+    fake.cloud.statuses = (status(Events=[past]),)
+    sweep.sweep(fake.world)
+    assert handled == []
+    fake.clock.sleep(300)
+    ahead = {"Code": "instance-retirement", "NotBefore": estate.NOW + estate.DAY}
+    fake.cloud.statuses = (status(Events=[past, ahead]),)
+    sweep.sweep(fake.world)
+    assert handled[0].detail.not_before == estate.NOW + estate.DAY
+    assert not handled[0].detail.forced
+
+
+def test_what_runs_already_is_left_to_it(fake: FakeWorld, handled: list[Any]) -> None:
+    """An instance with a reaction gets no second one."""
+    fake.ledger.rows[INSTANCE] = Reaction(
+        INSTANCE, "Rebalance", "d", None, planned=True, at=estate.NOW
+    )
+    fake.cloud.statuses = (impaired(timedelta(hours=1)),)
+    sweep.sweep(fake.world)
+    assert handled == []
+
+
+def sick(name: str, since: timedelta) -> Any:
+    """Return a node whose kubelet has been silent."""
+    document = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "labels": {labels.NODEPOOL: "pool", labels.INITIALIZED: "true"},
+        },
+        "spec": {"providerID": f"aws:///us-east-1a/i-{name:0>17}"},
+        "status": {
+            "conditions": [
+                {
+                    "type": "Ready",
+                    "status": "Unknown",
+                    "lastTransitionTime": stamp(estate.NOW - since),
+                }
+            ]
+        },
+    }
+    return manifest.parse(document)
+
+
+def test_a_sick_node_is_repaired_unless_too_many_are(fake: FakeWorld, handled: list[Any]) -> None:
+    """One of six silent for half an hour is replaced; three of six look like an outage."""
+    healthy = [estate.node(f"h{place}") for place in range(5)]
+    fake.cluster.put(*healthy, sick("5", timedelta(minutes=31)))
+    sweep.sweep(fake.world)
+    assert [signal.instance_ids for signal in handled] == [("i-" + "5".zfill(17),)]
+    handled.clear()
+    fake.cluster.put(sick("6", timedelta(hours=1)), sick("7", timedelta(hours=1)))
+    fake.clock.sleep(300)
+    sweep.sweep(fake.world)
+    assert handled == []
+    assert fake.telemetry.total("RepairHeldBack") == 1
+
+
+def test_a_reaction_that_was_never_planned_is_taken_up(fake: FakeWorld, handled: list[Any]) -> None:
+    """The function that began it died, and its message did not come again."""
+    fake.ledger.rows[INSTANCE] = Reaction(
+        INSTANCE, "Rebalance", "d", None, node="n1", at=estate.NOW - timedelta(minutes=2)
+    )
+    sweep.sweep(fake.world)
+    assert [signal.kind for signal in handled] == ["Rebalance"]
+
+
+def test_a_taint_without_a_drain_is_taken_off_at_the_second_look(
+    fake: FakeWorld, handled: list[Any]
+) -> None:
+    """Whoever put it on may be about to record why; after one more sweep nobody is."""
+    fake.cluster.taint("n1", labels.DISRUPTED_TAINT, "NoSchedule", present=True)
+    sweep.sweep(fake.world)
+    assert fake.cluster.current.nodes[0].taints
+    fake.clock.sleep(300)
+    sweep.sweep(fake.world)
+    assert fake.cluster.current.nodes[0].taints == ()
+
+
+def test_rows_of_instances_that_are_gone_end(fake: FakeWorld, handled: list[Any]) -> None:
+    """A drain that could not say that it was through holds no budget for ever."""
+    fake.ledger.rows["i-gone"] = Reaction(
+        "i-gone", "Rebalance", "d", None, planned=True, at=estate.NOW - timedelta(hours=1)
+    )
+    sweep.sweep(fake.world)
+    assert fake.ledger.rows["i-gone"].ended
+
+
+def test_observe_sweeps_nothing(fake: FakeWorld, handled: list[Any]) -> None:
+    """In mode observe nothing is done about anything."""
+    fake.mode = "observe"
+    fake.cloud.statuses = (impaired(timedelta(hours=1)),)
+    assert not sweep.sweep(fake.world)
+    assert handled == []
