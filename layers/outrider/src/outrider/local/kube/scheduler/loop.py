@@ -368,6 +368,7 @@ class Scheduler:
         kind.failures += 1
         backoff = min(_FIRST_BACKOFF * 2 ** min(kind.failures - 1, 10), _LAST_BACKOFF)
         kind.ready_at = self._clock.at() + backoff
+        kind.armed = False  # a wake planned for the backoff before this one would come too early
         return kind
 
     def _fail(self, waiting: Waiting, found: Feasible) -> None:
