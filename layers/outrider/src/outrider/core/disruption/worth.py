@@ -66,8 +66,18 @@ def _cut(launches: Sequence[Launch], most: float, catalog: Catalog) -> tuple[Lau
         kept = tuple(choice for choice in launch.choices if choice.price_per_hour < share)
         if not kept or not _varied(launch, kept, catalog):
             return None
-        result.append(replace(launch, choices=kept))
+        result.append(_narrowed(launch, kept))
     return tuple(result)
+
+
+def _narrowed(launch: Launch, kept: tuple[Choice, ...]) -> Launch:
+    """Return *launch* with the choices *kept* alone, and requirements that say no more."""
+    requirements = (
+        launch.requirements.only(labels.INSTANCE_TYPE, {item.instance_type for item in kept})
+        .only(labels.ZONE, {item.zone for item in kept})
+        .only(labels.CAPACITY_TYPE, {item.capacity_type for item in kept})
+    )
+    return replace(launch, choices=kept, requirements=requirements)
 
 
 def _varied(launch: Launch, kept: Sequence[Choice], catalog: Catalog) -> bool:
