@@ -138,7 +138,7 @@ class Ledger:
             raise LedgerError(
                 f"catalogue {version} has {len(chunks)} of {pointer['chunks']} chunks"
             )
-        catalog = codec.load(packing.joined(bytes(chunk["data"]) for chunk in chunks))
+        catalog = codec.restore(packing.joined(bytes(chunk["data"]) for chunk in chunks))
         self._cached = (version, catalog)
         return catalog
 

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from outrider.apis import duration, fields, labels, quantity
-from outrider.core.catalog.describe import ARCHITECTURES, card
+from outrider.core.catalog.describe import ARCHITECTURES, card, shared
 from outrider.core.catalog.instancetype import (
     Catalog,
     Ec2Facts,
@@ -94,6 +94,16 @@ def read(document: object) -> Catalog:
             raise InvalidManifest("is listed twice with different content", thing=thing)
     as_of = fields.time(document, "asOf")
     return Catalog(tuple(kinds.values()), version=str(document.get("version", "")), as_of=as_of)
+
+
+def restore(content: bytes) -> Catalog:
+    """Return the catalogue that `dump` wrote: trusted, and so read several times as fast."""
+    document = orjson.loads(content)
+    return Catalog(
+        tuple(_restored(entry) for entry in document["instanceTypes"]),
+        version=str(document.get("version", "")),
+        as_of=fields.time(document, "asOf"),
+    )
 
 
 def dump(catalog: Catalog) -> bytes:
@@ -245,6 +255,39 @@ def _gpu(source: Json, path: str) -> Gpu:
         logical_count=fields.integer(source, "logicalCount", path, default=count),
         partition_size=_number(source, "partitionSize", path) or 1.0,
         memory_mib=fields.integer(source, "memoryMiB", path),
+    )
+
+
+def _restored(entry: Json) -> InstanceType:
+    if "capacity" in entry:
+        return _kind(entry, 0)
+    requirements = {}
+    for requirement in entry["requirements"]:
+        values = requirement.get("values", ())
+        if requirement["operator"] != "In" or len(values) != 1 or len(requirement) != 3:
+            return _kind(entry, 0)
+        requirements[requirement["key"]] = shared(requirement["key"], values[0])
+    return InstanceType(
+        name=entry["name"],
+        requirements=Requirements(requirements),
+        capacity={},
+        overhead={},
+        offerings=tuple(_restored_offering(offering) for offering in entry["offerings"]),
+        ec2=_ec2(entry["ec2"]),
+    )
+
+
+def _restored_offering(offering: Json) -> Offering:
+    ends = offering.get("reservationEnds")
+    return Offering(
+        offering["zone"],
+        offering["capacityType"],
+        offering["pricePerHour"],
+        offering.get("available", True),
+        offering.get("zoneId", ""),
+        offering.get("reservationId"),
+        offering.get("reservationCapacity"),
+        duration.instant(ends) if ends else None,
     )
 
 

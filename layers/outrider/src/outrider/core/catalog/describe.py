@@ -111,11 +111,12 @@ def type_labels(name: str, ec2: Ec2Facts) -> dict[str, str]:
 
 def type_requirements(name: str, ec2: Ec2Facts) -> Requirements:
     """Return the labels of the type *name* as requirements; equal ones are one object."""
-    return Requirements({key: _label(key, value) for key, value in type_labels(name, ec2).items()})
+    return Requirements({key: shared(key, value) for key, value in type_labels(name, ec2).items()})
 
 
 @lru_cache(maxsize=65536)
-def _label(key: str, value: str) -> Requirement:
+def shared(key: str, value: str) -> Requirement:
+    """Return the one requirement that *key* is *value*: a thousand types share most labels."""
     return Requirement.of(key, "In", (value,))
 
 
