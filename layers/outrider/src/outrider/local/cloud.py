@@ -43,6 +43,7 @@ from outrider.local.region import ACCOUNT, REGION
 from outrider.local.reservations import Reservations
 from outrider.local.router import Router
 from outrider.local.schedules import Schedules
+from outrider.local.seeds import Builders
 from outrider.local.server import Reply, Server
 from outrider.local.stack import Rooms, Stack
 from outrider.local.template import translate
@@ -173,6 +174,7 @@ class Cloud:
             self.instances, self.market, self.reservations, self.timeline, self.clock.now
         )
         self.reclaim = Reclaim(self.instances, self.clock, publish)
+        self.builders = Builders(self.instances, self.clock, self.client)
         self.desk = Desk(self.endpoint, self.clock, self.functions)
         self.eks = Eks(self.endpoint, self.clock, CLUSTER, images.KUBERNETES, self.desk.role_of)
         self._connect()
@@ -187,6 +189,7 @@ class Cloud:
             self.reservations,
             self.instances,
             self.fleets,
+            self.builders,
             self.desk,
             self.eks,
         ):

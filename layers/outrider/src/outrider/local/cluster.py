@@ -16,11 +16,10 @@ from outrider.local.instances import Instances
 from outrider.local.kube import Faults, Gpu, InstanceFacts, KubeAPI, Kubelets
 from outrider.local.market import ZONES, facts
 from outrider.local.region import ACCOUNT, REGION
-from outrider.local.seeds import images_on
+from outrider.local.seeds import SEED_TAG, images_on
 from outrider.local.timeline import Timeline
 
 Authenticate = Callable[[str], tuple[str, list[str]] | None]
-SEED_TAG = "outrider.dev/seed"
 _ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}
 
 

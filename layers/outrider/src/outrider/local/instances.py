@@ -308,19 +308,20 @@ class Instances:
     def _terminate(self, wanted: dict[str, Any], _call: Call) -> dict[str, Any]:
         return self._moved(wanted, "TerminatingInstances", lambda one: self.end(one, why="api"))
 
-    def _stop(self, wanted: dict[str, Any], _call: Call) -> dict[str, Any]:
-        def stop(instance: Any) -> None:
-            if instance.state not in ("running", "pending"):
-                return
-            with self.endpoint.lock:
-                self._set(instance, "stopping")
-            self._changed(instance, "stopping")
-            self.clock.call_later(
-                self.dice.uniform(*STOPPING_SECONDS),
-                lambda: self._becomes(instance, "stopped", "stopping"),
-            )
+    def power_off(self, instance: Any) -> None:
+        """Stop an instance, as its own `poweroff` or StopInstances does; one that is down stays."""
+        if instance.state not in ("running", "pending"):
+            return
+        with self.endpoint.lock:
+            self._set(instance, "stopping")
+        self._changed(instance, "stopping")
+        self.clock.call_later(
+            self.dice.uniform(*STOPPING_SECONDS),
+            lambda: self._becomes(instance, "stopped", "stopping"),
+        )
 
-        return self._moved(wanted, "StoppingInstances", stop)
+    def _stop(self, wanted: dict[str, Any], _call: Call) -> dict[str, Any]:
+        return self._moved(wanted, "StoppingInstances", self.power_off)
 
     def _start(self, wanted: dict[str, Any], _call: Call) -> dict[str, Any]:
         def start(instance: Any) -> None:
@@ -417,6 +418,8 @@ class Instances:
             for snapshot in fresh:
                 snapshot.outrider_known = True
                 snapshot.status = "pending"
+                images: frozenset[str] = getattr(snapshot.volume, "outrider_images", frozenset())
+                snapshot.outrider_images = images
         for snapshot in fresh:
             size = float(snapshot.volume.size or 1)
             self.timeline.record("snapshot", id=snapshot.id, state="pending", gib=size)
