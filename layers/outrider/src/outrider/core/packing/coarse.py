@@ -80,26 +80,24 @@ def _grouped(problem: Problem, group: Ints) -> Problem:
     )
 
 
-def refined(problem: Problem, coarse: Coarse, bins: Bins) -> Bins:
-    """Return *bins* of the coarse problem as bins of *problem*: members take the places in turn."""
+def refined(problem: Problem, coarse: Coarse, bins: Bins, worth: Floats) -> Bins:
+    """Return *bins* of the coarse problem as bins of *problem*: members take the places in turn.
+
+    Where they leave room, other pods come in, those of most *worth* first; bins that nobody is left
+    for at the end are not bought.
+    """
     if coarse.problem is problem:
         return bins
-    queues: list[list[int]] = [[] for _ in coarse.problem.demand]
-    for member, group in enumerate(coarse.group):
-        queues[group].append(member)
-    for members in queues:
-        members.sort(key=lambda member: tuple(problem.requests[member]), reverse=True)
-    left = problem.demand.copy()
+    seats = _Seats(problem, coarse, worth)
     types: list[int] = []
     patterns: list[Floats] = []
     times: list[float] = []
     for kind, counts, copies in zip(bins.types, bins.counts, bins.times, strict=True):
         remaining = float(copies)
         while remaining > 0:
-            pattern, repeat = _next(np.flatnonzero(counts), counts, queues, left, remaining)
+            pattern, repeat = seats.taken(int(kind), counts, remaining)
             remaining -= repeat
             if pattern.any():
-                left -= pattern * repeat
                 types.append(int(kind))
                 patterns.append(pattern)
                 times.append(repeat)
@@ -108,22 +106,53 @@ def refined(problem: Problem, coarse: Coarse, bins: Bins) -> Bins:
     return Bins(np.array(types, dtype=np.int64), np.array(patterns), np.array(times)).merged()
 
 
-def _next(
-    inside: Ints, counts: Floats, queues: list[list[int]], left: Floats, most: float
-) -> tuple[Floats, float]:
-    """Return the members for one bin with *counts*, and for how many bins in a row they last."""
-    pattern, repeat = np.zeros(len(left)), most
-    for group in inside:
-        queue = queues[group]
-        places = counts[group]
-        while queue and left[queue[0]] <= 0:
-            queue.pop(0)
-        for member in queue:
-            taken = min(places, left[member])
-            pattern[member] = taken
-            places -= taken
-            if taken > 0:
-                repeat = min(repeat, float(left[member] // taken))
-            if places <= 0:
-                break
-    return pattern, max(1.0, repeat)
+class _Seats:
+    """Who still has to find a place: the members of each group, and how many pods of each."""
+
+    def __init__(self, problem: Problem, coarse: Coarse, worth: Floats) -> None:
+        """Queue the members of each group."""
+        self.problem, self.left = problem, problem.demand.copy()
+        self.queues: list[list[int]] = [[] for _ in coarse.problem.demand]
+        for member in np.lexsort((*problem.requests.T, worth))[::-1]:
+            self.queues[coarse.group[member]].append(int(member))
+        self.order = np.argsort(-worth, kind="stable")
+
+    def taken(self, kind: int, counts: Floats, most: float) -> tuple[Floats, float]:
+        """Return the pods for one bin of *kind* with places for *counts*, and for how many bins."""
+        pattern, repeat = np.zeros(len(self.left)), most
+        for group in np.flatnonzero(counts):
+            queue, places = self.queues[group], counts[group]
+            while queue and self.left[queue[0]] <= 0:
+                queue.pop(0)
+            for member in queue:
+                taken = min(places, self.left[member])
+                pattern[member] = taken
+                places -= taken
+                if taken > 0:
+                    repeat = min(repeat, float(self.left[member] // taken))
+                if places <= 0:
+                    break
+        repeat = max(1.0, repeat)
+        self.left -= pattern * repeat
+        self._topped_up(kind, pattern, repeat)
+        return pattern, repeat
+
+    def _topped_up(self, kind: int, pattern: Floats, repeat: float) -> None:
+        """Add to *pattern* what room it leaves in *repeat* bins of *kind*."""
+        problem = self.problem
+        room = problem.allocatable[kind] - pattern @ problem.requests
+        waiting = self.order[
+            (self.left[self.order] >= repeat) & problem.compatible[self.order, kind]
+        ]
+        while len(waiting):
+            waiting = waiting[(problem.requests[waiting] <= room).all(axis=1)]
+            if not len(waiting):
+                return
+            first, waiting = waiting[0], waiting[1:]
+            request = problem.requests[first]
+            asked = request > 0
+            fits = float(np.floor(room[asked] / request[asked]).min(initial=np.inf))
+            more = min(fits, float(self.left[first] // repeat))
+            pattern[first] += more
+            self.left[first] -= more * repeat
+            room = room - more * request

@@ -23,6 +23,8 @@ from outrider.core.packing.pricing import Contents, Knapsacks, Relaxed
 from outrider.core.packing.problem import UNBOUNDED, Floats, Ints, Problem
 from outrider.core.packing.search import search
 
+SOLVING = 2  # rows times columns of the master for a unit of work
+SEARCHING = 8  # units of work for one partial contents of a search
 FREE = 1e-9  # what a free bin counts, to divide by
 PER_ROUND = 100  # columns added a round: more make the master slow, fewer make more rounds
 TRIFLE = 1e-7  # of the price: a gain below it is rounding
@@ -34,11 +36,13 @@ DEEPEST = 3  # types that are searched again when a bound is loose
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much pricing may cost: rounds, and how many partial contents a search keeps, in turn."""
+    """How much pricing may cost: bins offered a class, and what a search keeps, in turn.
 
-    rounds: int
+    A unit of *work* is about forty nanoseconds on a machine of 2020.
+    """
+
+    work: int
     widths: tuple[int, ...]
-    work: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,10 @@ class Master:
             ]
         )
 
+    def size(self) -> int:
+        """Return rows times columns."""
+        return len(self.problem.demand) * len(self.contents.types)
+
     def solve(self) -> tuple[Solved, Duals]:
         """Return the best fractions for what is known, and the duals."""
         solved = self._model.solve()
@@ -136,6 +144,7 @@ def generate(
         contents = pricing.priced(current)
         if master.add(contents, _gainful(problem, contents, current), PER_ROUND):
             solved, current = master.solve()
+            pricing.work += master.size() // SOLVING
             pricing.fruitless = 0
         else:
             pricing.go_deeper()
@@ -171,7 +180,7 @@ class _Pricing:
     def going(self, objective: float) -> bool:
         """Return whether another round is worth it at the master's *objective*."""
         return (
-            self.rounds < self.budget.rounds
+            self.work < self.budget.work
             and self.fruitless < PATIENCE
             and self.bound < objective * (1.0 - CLOSE)
         )
@@ -183,7 +192,8 @@ class _Pricing:
         at = _between(self.centre, current, self.smoothing)
         price = problem.price + problem.usage @ at.limit + at.scarcity
         relaxed = self.knapsacks.relaxed(at.worth)
-        contents = self.knapsacks.filled(at.worth, relaxed, price)
+        contents, filling = self.knapsacks.filled(at.worth, relaxed, price)
+        self.work += filling
         self.better = False
         if not self.depth:
             return contents
@@ -211,18 +221,16 @@ class _Pricing:
         most = float(at.worth @ self.problem.demand) / self.bound if self.bound > 0 else np.inf
         for turn, width in enumerate(widths):
             hopeless = sought.best() * (1.0 + CLOSE) >= most
-            if turn and (hopeless or self.work + sought.work > self.budget.work):
+            if turn and (hopeless or self.work + SEARCHING * sought.work > self.budget.work):
                 break
-            sought.search(width)
-        self.work += sought.work
+            sought.search(width, (self.budget.work - self.work) / SEARCHING - sought.work)
+        self.work += SEARCHING * sought.work
 
     def go_deeper(self) -> None:
         """Take the next step after a round without columns: deeper, or other duals."""
-        if self.depth and self.work >= self.budget.work:
-            self.fruitless = PATIENCE
-        elif self.depth < 2:
+        if self.depth < 2:
             self.depth += 1
-            self.smoothing = 0.5
+            self.smoothing = 0.5 if self.depth == 1 else 0.3
         elif self.better:
             self.smoothing *= 0.5
         else:
@@ -284,7 +292,7 @@ class _Sought:
         """Return the best known ratio of what contents are worth to what their bin costs."""
         return float((self._known / self.floor).max())
 
-    def search(self, width: int) -> None:
+    def search(self, width: int, most_work: float) -> None:
         """Search the types whose bound is above the best ratio: all at first, then the loosest."""
         best = self.best()
         loose = np.flatnonzero(self.bound / self.floor > best * (1.0 + CLOSE))
@@ -304,6 +312,7 @@ class _Sought:
             self._relaxed,
             target,
             width,
+            most_work,
         )
         self.bound[loose] = np.minimum(self.bound[loose], answer.bound[loose])
         self.found = self.found.plus(answer.contents)

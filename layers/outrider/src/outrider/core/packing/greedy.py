@@ -20,6 +20,7 @@ from outrider.core.packing.fill import in_one_order
 from outrider.core.packing.problem import UNBOUNDED, Floats, Ints, Problem
 
 RENEW = 0.98  # patterns are made anew when the best has lost two percent of its worth per dollar
+TRIALS = 400  # patterns made anew at a time
 FREE = 1e-9  # what a bin without a price counts, as a share of the dearest: free bins come first
 
 
@@ -86,6 +87,9 @@ def cover(
     left, worth = demand.copy(), _positive(worth)
     order = np.argsort(-worth, kind="stable")
     counted = _counted(problem)
+    # What a pattern was worth per dollar when it was last made: as pods run out it only gets less,
+    # so that the patterns that were best are the ones to make anew.
+    hoped = np.full(problem.compatible.shape, np.inf)
     chosen: list[tuple[int, Floats, float]] = []
     while left.any():
         open_now = types[[stock.most(problem, int(kind)) >= 1 for kind in types]]
@@ -93,8 +97,13 @@ def cover(
         if not len(pod_class):
             break
         kinds = open_now[which]
-        counts = in_one_order(problem, kinds, order, left, pod_class)
-        bought = _bought(problem, worth, counted[kinds], kinds, counts.T.copy(), left, stock, keep)
+        if len(kinds) > TRIALS:
+            most = np.sort(np.argsort(-hoped[pod_class, kinds], kind="stable")[:TRIALS])
+            if np.isfinite(hoped[pod_class[most], kinds[most]]).any():
+                pod_class, kinds = pod_class[most], kinds[most]
+        counts = np.ascontiguousarray(in_one_order(problem, kinds, order, left, pod_class).T)
+        hoped[pod_class, kinds] = (worth @ counts) / counted[kinds]
+        bought = _bought(problem, worth, counted[kinds], kinds, counts, left, stock, keep)
         if not bought:
             break
         chosen += bought

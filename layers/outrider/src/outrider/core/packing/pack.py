@@ -28,6 +28,9 @@ from outrider.core.packing.reduce import Reduced, holds, only_types, reduced
 from outrider.core.packing.retype import Repair, repaired, retyped
 from outrider.core.packing.rounding import cheapest, rounded
 
+WIDENINGS = 2  # how often types outside the active ones may be let in
+WORTH_IT = 1.001  # worth so much more than its price, contents of a type outside matter
+
 
 @dataclass(frozen=True, slots=True)
 class Effort:
@@ -37,7 +40,7 @@ class Effort:
     deeper: tuple[Budget, ...]
     repair: Repair
     gap: float = 0.002
-    classes: int = 160
+    classes: int = 120
     active: int = 20
     outside: int = 300  # partial contents kept when a type outside the active ones is searched
     all_types: int = 1500  # classes x types up to which all types are active
@@ -46,17 +49,17 @@ class Effort:
     def of(cls, pods: float) -> Effort:
         """Return the default effort for so many *pods*."""
         if pods <= 100:
-            return cls(Budget(12, (100,), 20_000), (Budget(5, (100,)),), Repair(10))
+            return cls(Budget(100_000, (100,)), (), Repair(5))
         if pods <= 1_000:
-            return cls(Budget(40, (300, 3_000, 60_000), 1_000_000), (), Repair(20))
-        return cls(Budget(60, (300, 3_000, 60_000), 4_000_000), (), Repair(10))
+            return cls(Budget(4_000_000, (300, 3_000, 60_000)), (), Repair(10))
+        return cls(Budget(15_000_000, (300, 3_000, 60_000)), (), Repair(5))
 
     @classmethod
     def thorough(cls) -> Effort:
         """Return the effort of a planner that has twenty seconds."""
         return cls(
-            Budget(300, (300, 3_000, 60_000), 100_000_000),
-            (Budget(20, (100,), 100_000),) * 2,
+            Budget(400_000_000, (300, 3_000, 60_000)),
+            (Budget(2_000_000, (300, 3_000)),) * 2,
             Repair(400),
             gap=5e-4,
             classes=300,
@@ -94,7 +97,7 @@ class _Best:
     part: Reduced
     bins: Bins
     proofs: list[_Known]
-    listed: tuple[Problem, _Known] | None = None  # the same for what is paid, where that differs
+    listed: tuple[Problem, _Known] | None = None  # the same for what is paid, if that differs
     stage: str = "none"
     steps: dict[str, int] = field(default_factory=dict)
 
@@ -108,9 +111,12 @@ class _Best:
     def bound(self) -> float:
         """Return the best bound on what is minimised, for the pods that are packed."""
         problem = self.part.problem
-        return max(
-            (_shown(problem, problem.price, self.bins, one) for one in self.proofs), default=0.0
-        )
+        shown = [_shown(problem, problem.price, self.bins, one) for one in self.proofs]
+        return max([self._dearest(self.part.least), *shown])
+
+    def _dearest(self, least: Floats) -> float:
+        """Return the price of the dearest bin that some packed pod needs at *least*."""
+        return float(least[self.bins.packed() > 0].max(initial=0.0))
 
     def gap(self) -> float:
         """Return how far above its bound the price that is minimised is."""
@@ -146,18 +152,17 @@ class _Best:
     def _list_bound(self) -> float:
         """Return the best bound on what is paid, for the pods that are packed."""
         problem = self.part.problem
-        if self.listed is None:
+        if (problem.price == problem.list_price).all():
             return self.bound()
-        listed, known = self.listed
-        bound = _shown(listed, listed.price, self.bins, known)
+        shown = [self._dearest(self.part.least_listed)]
+        if self.listed is not None:
+            listed, known = self.listed
+            shown.append(_shown(listed, listed.price, self.bins, known))
         extra = problem.price - problem.list_price
         if len(extra) and float(np.ptp(extra)) <= 1e-9 * float(problem.price.max()):
             # The same types are unbeaten at both prices: what was proven for one serves both.
-            bound = max(
-                [bound]
-                + [_shown(problem, problem.list_price, self.bins, one) for one in self.proofs]
-            )
-        return bound
+            shown += [_shown(problem, problem.list_price, self.bins, one) for one in self.proofs]
+        return max(shown)
 
 
 def _shown(problem: Problem, price: Floats, bins: Bins, known: _Known) -> float:
@@ -181,32 +186,33 @@ def stages(
     worth = worth_alone(small)
     active = _active(small, worth, effort)
     first = cover(small, worth, active, small.demand, Stock.of(small))
-    best.offer(refined(part.problem, coarse, first), "greedy")
+    members = worth if small is part.problem else worth_alone(part.problem)
+    best.offer(refined(part.problem, coarse, first, members), "greedy")
     yield best.packing()
+    if best.gap() <= effort.gap:
+        return
 
     duals, active, known = _relaxed(part.problem, coarse, active)
     best.proofs.append(known)
-    if (problem.price != problem.list_price).any():
+    if (part.problem.price != part.problem.list_price).any():
         best.listed = _listed(problem, effort)
     by_duals = cover(small, duals.worth, active, small.demand, Stock.of(small))
-    best.offer(refined(part.problem, coarse, by_duals), "duals")
+    best.offer(refined(part.problem, coarse, by_duals, members), "duals")
     yield best.packing()
     if best.gap() <= effort.gap or expired():
         return
 
-    generated = _generated(small, active, (first, by_duals), duals, effort.pricing, expired)
+    generated, shown = _generated(small, active, first.plus(by_duals), duals, effort, expired)
     best.steps["rounds"] = generated.rounds
     if small is part.problem:
-        most_worth = most_worth_outside(small, active, generated.proven, effort.outside)
-        most_worth[active] = generated.most_worth
-        best.proofs.append(_Known(generated.proven, most_worth))
+        best.proofs.append(shown)
     whole_bins = rounded(small, generated, worth, effort.deeper, expired)
-    best.offer(refined(part.problem, coarse, whole_bins), "columns")
+    best.offer(refined(part.problem, coarse, whole_bins, members), "columns")
     yield best.packing()
-    if best.gap() <= effort.gap or expired():
+    if best.gap() <= effort.gap or expired() or small is not part.problem:
         return
 
-    worths = (worth_alone(part.problem), generated.charges.worth[coarse.group])
+    worths = (members, generated.charges.worth)
     best.offer(repaired(part.problem, best.bins, worths, active, effort.repair, expired), "repair")
     yield best.packing()
 
@@ -239,20 +245,40 @@ def _listed(problem: Problem, effort: Effort) -> tuple[Problem, _Known]:
 def _generated(
     problem: Problem,
     active: Ints,
-    known: tuple[Bins, ...],
+    known: Bins,
     duals: Duals,
-    budget: Budget,
+    effort: Effort,
     expired: Callable[[], bool],
-) -> Generated:
-    """Return columns for *problem* on its *active* types, in the numbers of all its types."""
-    part = only_types(problem, active)
-    start = Bins.none(len(problem.demand))
-    for bins in known:
-        start = start.plus(bins)
-    named = Bins(np.searchsorted(active, start.types), start.counts, start.times)
-    generated = generate(part, named, duals, alone(part), budget, expired)
-    contents = Contents(active[generated.contents.types], generated.contents.counts)
-    return replace(generated, contents=contents)
+) -> tuple[Generated, _Known]:
+    """Return columns for *problem*, in the numbers of all its types, and what they prove.
+
+    They are made on the *active* types; those outside that turn out to be worth it are let in.
+    """
+    budget = effort.pricing
+    for _ in range(WIDENINGS):
+        part = only_types(problem, active)
+        named = Bins(np.searchsorted(active, known.types), known.counts, known.times)
+        generated = generate(part, named, duals, alone(part), budget, expired)
+        most_worth = most_worth_outside(problem, active, generated.proven, effort.outside)
+        base = problem.price + problem.usage @ generated.proven.limit
+        worth_it = np.flatnonzero(most_worth > base * WORTH_IT)
+        most_worth[active] = generated.most_worth
+        contents = Contents(active[generated.contents.types], generated.contents.counts)
+        if not len(worth_it) or expired():
+            break
+        known = Bins(contents.types, contents.counts, generated.times)
+        wider = np.union1d(active, worth_it)
+        duals = replace(duals, scarcity=_at(wider, active, duals.scarcity))
+        active = wider
+        budget = replace(budget, work=budget.work // 4)
+    return replace(generated, contents=contents), _Known(generated.proven, most_worth)
+
+
+def _at(types: Ints, known: Ints, values: Floats) -> Floats:
+    """Return for *types* the *values* of those *known*, and 0 for the others."""
+    placed = np.zeros(len(types))
+    placed[np.searchsorted(types, known)] = values
+    return placed
 
 
 def _left(problem: Problem, part: Reduced, bins: Bins) -> tuple[Left, ...]:

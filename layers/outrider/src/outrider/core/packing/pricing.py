@@ -18,6 +18,7 @@ from outrider.core.packing.problem import Floats, Ints, Problem
 
 WHOLE = 1e-9  # a relaxed count so close below a whole number is that number
 SMALL = 1e-12
+TRIALS = 600  # contents tried at a time, beside the rounded ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,11 @@ class Knapsacks:
         )
         return Relaxed(duals / self._scale, contents, value)
 
-    def filled(self, worth: Floats, relaxed: Relaxed, price: Floats) -> Contents:
-        """Return good whole contents; those that cannot be worth *price* [A] are not tried."""
+    def filled(self, worth: Floats, relaxed: Relaxed, price: Floats) -> tuple[Contents, int]:
+        """Return good whole contents, and the work: how often a bin was offered a class.
+
+        Contents that cannot be worth *price* [A] are not tried.
+        """
         problem, types = self.problem, self.types
         size = problem.requests @ relaxed.resource.T  # [S, A]
         usable = (self.most[:, types] > 0) & (worth > 0)[:, None]
@@ -104,17 +108,16 @@ class Knapsacks:
         loss = size - worth[:, None]
         tried = loss < (relaxed.value - price)
         first, which = np.nonzero(tried & usable)
+        if len(first) > TRIALS:
+            # The least loss against the bin's price first: those are the likeliest to be worth it.
+            share = loss[first, which] / np.maximum(price[which], SMALL)
+            likeliest = np.sort(np.argsort(share, kind="stable")[:TRIALS])
+            first, which = first[likeliest], which[likeliest]
         rounded = np.floor(relaxed.contents + WHOLE)
         start = np.zeros((len(first), len(worth)))
         start[np.arange(len(first)), first] = 1.0
         row = np.concatenate([np.arange(len(types)), which])
-        return Contents(
-            types[row],
-            in_own_order(
-                problem,
-                types[row],
-                order[row],
-                self.most[:, types[row]],
-                np.vstack([rounded, start]),
-            ),
+        counts = in_own_order(
+            problem, types[row], order[row], self.most[:, types[row]], np.vstack([rounded, start])
         )
+        return Contents(types[row], counts), len(row) * order.shape[1]

@@ -1,5 +1,4 @@
-"""Leave out what cannot matter: classes nobody holds, resources nobody asks for, types always
-beaten.
+"""Leave out what cannot matter: classes nobody holds, resources nobody asks for, beaten types.
 
 A type is beaten by another that holds at least as much of all that could be used, holds at least
 the same classes, costs no more, takes no more of any limit and can be bought without end.
@@ -23,12 +22,14 @@ class Reduced:
     """The part of a problem that matters, and where its classes and types stand in the whole.
 
     In `problem`, `compatible` says more than in the whole: that one pod fits a bin that may be
-    bought.
+    bought. `least` and `least_listed` are what the cheapest bin for one pod of each class costs.
     """
 
     problem: Problem
     classes: Ints
     types: Ints
+    least: Floats
+    least_listed: Floats
 
 
 def holds(problem: Problem) -> Bools:
@@ -68,7 +69,13 @@ def reduced(problem: Problem) -> Reduced:
         usage=problem.usage[types],
     )
     kept = _unbeaten(part)
-    return Reduced(problem=only_types(part, kept), classes=classes, types=types[kept])
+    return Reduced(
+        problem=only_types(part, kept),
+        classes=classes,
+        types=types[kept],
+        least=np.where(fits, part.price, np.inf).min(axis=1, initial=np.inf),
+        least_listed=np.where(fits, part.list_price, np.inf).min(axis=1, initial=np.inf),
+    )
 
 
 def only_types(problem: Problem, types: Ints) -> Problem:

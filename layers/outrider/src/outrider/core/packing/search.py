@@ -21,6 +21,7 @@ from outrider.core.packing.pricing import Contents, Relaxed
 from outrider.core.packing.problem import Floats, Ints, Problem
 
 KEPT = 5  # contents returned for each type
+NARROW = 50  # partial contents kept once the work is used up
 TRIFLE = 1e-12
 
 
@@ -43,6 +44,7 @@ def search(
     relaxed: Relaxed,
     target: Floats,
     width: int,
+    most_work: float = np.inf,
 ) -> Found:
     """Return contents worth more than *target* [A], and bounds; *width* partial contents are kept.
 
@@ -59,7 +61,7 @@ def search(
         knapsack = _Knapsack(
             problem, kind, most[:, kind], worth, relaxed.resource[which], float(budget[which])
         )
-        found, least = knapsack.searched(problem.allocatable[kind], width)
+        found, least = knapsack.searched(problem.allocatable[kind], width, most_work - work)
         bound[which] = max(target[which], relaxed.value[which] - least)
         work += knapsack.work
         kinds.append(np.full(len(found), kind))
@@ -96,13 +98,16 @@ class _Knapsack:
         self.parents: list[Ints] = []
         self.added: list[tuple[int, Floats]] = []
 
-    def searched(self, allocatable: Floats, width: int) -> tuple[Floats, float]:
-        """Return the best contents, [P, S], and the least that any contents lose, known or
-        dropped.
+    def searched(self, allocatable: Floats, width: int, most_work: float) -> tuple[Floats, float]:
+        """Return the best contents, [P, S], and the least that any lose, known or dropped.
+
+        After *most_work* the search goes on with few partial contents, to come to an end.
         """
         room, loss = allocatable[:, None].copy(), np.zeros(1)
         node, nodes, dropped = np.zeros(1, dtype=np.int64), 1, np.inf
         for depth in range(len(self.order)):
+            if self.work > most_work:
+                width = min(width, NARROW)
             grown = self._grown(depth, room, loss)
             if grown is not None:
                 parent, taken, more_room, more_loss = grown
