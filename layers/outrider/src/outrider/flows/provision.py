@@ -72,6 +72,7 @@ def _reconcile(world: World, held: Lease) -> None:
 
     standing = mode.acting(world)
     _record(world, made, decision, standing, now)
+    world.bus.flush()  # whoever follows sees the plan before what comes of it
     if standing.launches:
         _nominate(world, made, state)
         launched = launch.launch(world, made, state, held, decision, pods=pods)
