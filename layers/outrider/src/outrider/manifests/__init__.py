@@ -46,4 +46,12 @@ def as_yaml(objects: Iterable[Mapping[str, Any]]) -> str:
     """Return *objects* as a YAML stream."""
     import yaml  # noqa: PLC0415  # the layer of the functions has no use for it
 
-    return str(yaml.safe_dump_all(objects, sort_keys=False, explicit_start=True, width=100))
+    class Plain(yaml.SafeDumper):
+        """YAML without anchors: every object reads by itself."""
+
+        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  # PyYAML's signature
+            return True
+
+    return str(
+        yaml.dump_all(objects, Dumper=Plain, sort_keys=False, explicit_start=True, width=100)
+    )
