@@ -223,9 +223,12 @@ class HttpClient:
     ) -> Obj:
         headers = {**self._headers, "Content-Type": kind, "Accept": "application/json"}
         data = None if body is None else orjson.dumps(body)
-        answer = self._pool.request(
-            method, self._server + path, body=data, headers=headers, timeout=30.0
-        )
+        try:
+            answer = self._pool.request(
+                method, self._server + path, body=data, headers=headers, timeout=30.0
+            )
+        except urllib3.exceptions.HTTPError as cause:
+            raise StatusError(503, "ServiceUnavailable", str(cause)) from cause
         read: Obj = orjson.loads(answer.data) if answer.data else {}
         if answer.status >= 400:
             raise StatusError(answer.status, read.get("reason", ""), read.get("message", ""))

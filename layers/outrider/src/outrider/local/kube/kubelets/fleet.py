@@ -14,6 +14,7 @@ import itertools
 import logging
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -99,6 +100,8 @@ class Kubelets:
         self._addresses = itertools.count(1)
         self._lock = threading.RLock()
         self._queue: WorkQueue[str] = WorkQueue(clock, "kubelets", self._sync)
+        self._due: deque[Callable[[], None]] = deque()
+        self._acting: WorkQueue[str] = WorkQueue(clock, "kubelets act", self._act)
         client.subscribe("pods", self._pod_changed)
         every = _RENEW_SECONDS * max(clock.speed, 1.0)
         self._renewal = min(every, _SLOWEST_RENEWAL)
@@ -115,7 +118,7 @@ class Kubelets:
             machine = self._machines[facts.instance_id] = Machine(facts)
             jitter = self._dice.uniform(0.0, self.timings.join_jitter)
         delay = self.timings.join if self.faults.join_delay is None else self.faults.join_delay
-        self._later(delay + jitter, "join", lambda: self._join(machine))
+        self._later(delay + jitter, lambda: self._join(machine))
 
     def instance_stopping(self, instance_id: str) -> None:
         """Stop the kubelet and all containers of an instance that shuts down."""
@@ -129,7 +132,7 @@ class Kubelets:
             if not is_finished(pod):
                 self._chronicle.ended(pod, "stopped with its instance")
         if machine.joined:
-            self._clock.spawn(lambda: self._lose(machine), "kubelet stops")
+            self._later(0.0, lambda: self._lose(machine))
 
     def instance_gone(self, instance_id: str) -> None:
         """Forget a terminated instance; its Node goes after a while, if nobody removes it
@@ -139,9 +142,7 @@ class Kubelets:
         with self._lock:
             machine = self._machines.get(instance_id)
         if machine is not None and machine.joined:
-            self._later(
-                self.timings.node_removal, "node removal", lambda: self._remove_node(machine)
-            )
+            self._later(self.timings.node_removal, lambda: self._remove_node(machine))
 
     # Nodes
 
@@ -172,7 +173,7 @@ class Kubelets:
             instanceType=facts.instance_type,
             zone=facts.zone,
         )
-        self._later(self.timings.ready, "ready", lambda: self._become_ready(machine))
+        self._later(self.timings.ready, lambda: self._become_ready(machine))
         self._renew(machine)
 
     def _settings(self, facts: InstanceFacts) -> NodeSettings:
@@ -237,7 +238,7 @@ class Kubelets:
             self._queue.add(uid)
         settings = machine.settings
         if settings is not None and nodes.devices(machine.facts, settings):
-            self._later(self.timings.devices, "devices", lambda: self._register_devices(machine))
+            self._later(self.timings.devices, lambda: self._register_devices(machine))
 
     def _register_devices(self, machine: Machine) -> None:
         settings = machine.settings
@@ -266,7 +267,7 @@ class Kubelets:
                 self._client.patch(_LEASES, key, {"spec": spec})
         except StatusError as refusal:
             log.debug("lease of %s: %s", machine.node, refusal)
-        self._later(self._renewal, "lease", lambda: self._renew(machine))
+        self._later(self._renewal, lambda: self._renew(machine))
 
     def _lose(self, machine: Machine) -> None:
         now = stamp(self._clock.now())
@@ -347,9 +348,9 @@ class Kubelets:
                 new.append((image, size))
             there = max(there, machine.images[image])
         if new:
-            self._later(there - now, "pulled", lambda: self._show_images(machine))
+            self._later(there - now, lambda: self._show_images(machine))
         uid = uid_of(pod)
-        self._later(there - now + self.timings.start, "pod starts", lambda: self._run(machine, uid))
+        self._later(there - now + self.timings.start, lambda: self._run(machine, uid))
 
     def _size(self, image: str) -> int:
         """Return an image's bytes: as told for it or its repository, else the usual."""
@@ -408,7 +409,7 @@ class Kubelets:
             log.warning("%s: %s is no number: %r", pod["metadata"]["name"], RUN_SECONDS, seconds)
             return
         uid = uid_of(pod)
-        self._later(wait, "pod ends", lambda: self._finish(machine, uid))
+        self._later(wait, lambda: self._finish(machine, uid))
 
     def _finish(self, machine: Machine, uid: str) -> None:
         pod = self._pods.get(uid)
@@ -457,7 +458,7 @@ class Kubelets:
             wait, how = grace, "killed"
         if uid not in machine.begun or is_finished(pod):
             wait, how = 0.0, "never ran" if uid not in machine.begun else "finished before"
-        self._later(wait, "pod stops", lambda: self._gone(machine, uid, how))
+        self._later(wait, lambda: self._gone(machine, uid, how))
 
     def _gone(self, machine: Machine, uid: str, how: str) -> None:
         pod = self._pods.get(uid)
@@ -474,9 +475,27 @@ class Kubelets:
             return False
         return True
 
-    def _later(self, seconds: float, name: str, action: Callable[[], None]) -> None:
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
         """Run *action*, which may wait for the API server, after *seconds* of the clock."""
-        self._clock.call_later(seconds, lambda: self._clock.spawn(action, name))
+
+        def due() -> None:
+            self._due.append(action)
+            self._acting.add("due")
+
+        self._clock.call_later(seconds, due)
+
+    def _act(self, _key: str) -> None:
+        """Do what is due, in order; one worker for all kubelets, so that a burst is no burst of
+        threads.
+        """
+        while self._due:
+            action = self._due.popleft()
+            try:
+                action()
+            except StatusError as refusal:
+                log.warning("a kubelet: %s", refusal)
+            except Exception:
+                log.exception("a kubelet failed")
 
 
 def _running(container: Obj, now: str) -> Obj:
