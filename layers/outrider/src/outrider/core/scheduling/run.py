@@ -29,6 +29,7 @@ from outrider.core.scheduling.topology import Topology
 from outrider.core.scheduling.volumes import over_limit
 
 _SOME = 64
+_UNLIMITED: Amounts = np.zeros(0, np.int64)
 
 
 @dataclass(eq=False, slots=True)
@@ -288,7 +289,9 @@ class Run:
         """Return what a bin takes of its pool's limits: its first choice's capacity, or with
         minValues, where the list may not be cut later, the largest one's."""
         shelf = content.shelf
-        if shelf.min_values and shelf.limited:
+        if not shelf.limited:
+            return _UNLIMITED
+        if shelf.min_values:
             kinds = np.unique(shelf.market.row_type[content.rows])
             largest: Amounts = shelf.capacity[kinds].max(axis=0)
             return largest
@@ -298,7 +301,8 @@ class Run:
     def join(self, pod: int, ask: Ask, known: Bin, move: Move) -> None:
         """Put *pod* into a bin by *move*."""
         index = known.content.shelf.index
-        self.budgets[index] -= move.committed - known.committed
+        if known.content.shelf.limited:
+            self.budgets[index] -= move.committed - known.committed
         known.content, known.committed = move.content, move.committed
         known.pods.append((pod, ask))
         self._changed(known)

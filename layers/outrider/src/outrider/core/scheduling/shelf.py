@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -78,7 +79,7 @@ class Shelf:
         """Return the pool's name."""
         return self.pool.name
 
-    @property
+    @cached_property
     def min_values(self) -> tuple[tuple[str, int], ...]:
         """Return the keys that must keep several values, and how many."""
         return tuple(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from outrider.apis.labels import (
     CAPACITY_RESERVATION_ID,
     CAPACITY_TYPE,
+    GPU_FRACTION,
     INSTANCE_TYPE,
     REGION,
     RESERVED,
@@ -109,15 +110,7 @@ class Market:
             return Column(per_row, tuple(state(key, value) for value in values))
         absent = state(key, None)
         per_type = np.fromiter(
-            (
-                codes.setdefault(
-                    state(key, kind.name)
-                    if key == INSTANCE_TYPE
-                    else kind.requirements.get(key, absent),
-                    len(codes),
-                )
-                for kind in self.types
-            ),
+            (codes.setdefault(_label(kind, key) or absent, len(codes)) for kind in self.types),
             np.int32,
             len(self.types),
         )
@@ -127,6 +120,17 @@ class Market:
         """Return the value of a label on a row, None where it is missing or not settled."""
         column = self.column(key)
         return None if column is None else column.states[column.codes[row]].single
+
+
+def _label(kind: InstanceType, key: str) -> Requirement | None:
+    """Return what a type says of a label; its name and its share of a GPU need not be written."""
+    if key == INSTANCE_TYPE:
+        return state(key, kind.name)
+    stated = kind.requirements.get(key)
+    if stated is None and key == GPU_FRACTION and _is_sliver(kind):
+        share = min(gpu.partition_size for gpu in kind.ec2.gpus) if kind.ec2 else 1.0
+        return state(key, f"{share:g}")
+    return stated
 
 
 def state(key: str, value: str | None) -> Requirement:
@@ -163,6 +167,7 @@ def market(catalog: Catalog) -> Market:
         sliver=_of_types(types, row_type, _is_sliver),
         keys=frozenset(key for kind in types for key in kind.requirements)
         | {INSTANCE_TYPE}
+        | ({GPU_FRACTION} if any(_is_sliver(kind) for kind in types) else set())
         | (frozenset(_BY_OFFERING) if offerings else frozenset()),
     )
 

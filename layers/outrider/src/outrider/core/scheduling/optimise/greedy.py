@@ -14,6 +14,8 @@ from outrider.core.scheduling.demand import Ask
 from outrider.core.scheduling.run import Bin, Move, Run
 
 _CLOSE = 1e-12
+_QUESTIONS = 64
+"""So many kinds of bins are asked for each pod, emptiest first: beyond, few are cheaper."""
 
 
 @dataclass(eq=False)
@@ -47,6 +49,8 @@ class Greedy:
             known = self.run.bins[index]
             if id(known.content) in asked:
                 continue
+            if len(asked) >= _QUESTIONS:
+                break
             asked.add(id(known.content))
             move = self.run.into(ask, known)
             if move is None:
