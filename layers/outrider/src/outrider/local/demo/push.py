@@ -41,9 +41,8 @@ def put_image(cloud: Cloud, repository: str, tag: str, layers: tuple[int, ...]) 
     return str(answer["image"]["imageId"]["imageDigest"])
 
 
-def push(cloud: Cloud, repository: str, tag: str, layers: tuple[int, ...]) -> str:
-    """Put an image and let ECR say so; return its digest."""
-    digest = put_image(cloud, repository, tag, layers)
+def announce(cloud: Cloud, repository: str, tag: str, digest: str) -> None:
+    """Let ECR say that an image was pushed."""
     cloud.put_event(
         {
             "source": "aws.ecr",
@@ -57,7 +56,6 @@ def push(cloud: Cloud, repository: str, tag: str, layers: tuple[int, ...]) -> st
             },
         }
     )
-    return digest
 
 
 def reference(repository: str, tag: str) -> str:

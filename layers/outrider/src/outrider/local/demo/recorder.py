@@ -128,7 +128,7 @@ class Recorder:
 
     def _launched(self, entry: Entry) -> None:
         tags = self._tags(entry["id"])
-        if "karpenter.sh/nodeclaim" not in tags:
+        if "karpenter.sh/nodepool" not in tags or "outrider.dev/seed" in tags:
             return
         kind, zone, capacity_type = entry["type"], entry["zone"], entry["capacityType"]
         hourly = (

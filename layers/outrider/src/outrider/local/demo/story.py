@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from outrider.errors import OutriderError
 from outrider.local.cloud import Cloud
 from outrider.local.demo.charts import clock_text
-from outrider.local.demo.push import push, put_image, reference
+from outrider.local.demo.push import announce, put_image, reference
 from outrider.local.demo.record import NodeLife, PodLife, Record
 from outrider.local.demo.recorder import Recorder
 from outrider.local.demo.view import View
@@ -163,7 +163,7 @@ class Story:
         unseeded = self._start_of("training/pretrain")
         self.recorder.mark("image pushed")
         repository, tag, layers = TRAINER
-        push(self.cloud, repository, tag, layers)
+        announce(self.cloud, repository, tag, self._trainer_digest)
         self._wait("the seed is published", 3600, lambda: self.recorder.count("SeedPublished") > 0)
         self.recorder.mark("seed published", "good")
         self.view.apply_objects(_finetune(reference(repository, tag)))
@@ -196,8 +196,8 @@ class Story:
     def _fill_registries(self) -> None:
         """Let the registries have the examples' images, and the kubelets know how big they are."""
         sizes = {name: int(gib * GIB) for name, gib in PUBLIC_IMAGES.items()}
-        for repository, tag, layers in (TRAINER, PREPROCESS):
-            put_image(self.cloud, repository, tag, layers)
+        for repository, tag, layers in (PREPROCESS, TRAINER):
+            self._trainer_digest = put_image(self.cloud, repository, tag, layers)
             sizes[reference(repository, tag).rpartition(":")[0]] = sum(layers)
         self.cloud.kube.kubelets.image_bytes = sizes
 

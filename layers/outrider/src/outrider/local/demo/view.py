@@ -24,7 +24,7 @@ from outrider.core.protection import movable
 from outrider.core.scheduling.plan import pending, plan
 from outrider.core.scheduling.policy import Policy
 from outrider.core.scheduling.result import Plan
-from outrider.errors import LedgerError
+from outrider.errors import NotFound
 from outrider.local.aws import REGION
 from outrider.local.cloud import Cloud
 from outrider.local.demo.record import NodeLife, PackedNode, PackedPod
@@ -74,7 +74,7 @@ class View:
         """Return whether the ledger holds a catalogue yet."""
         try:
             return bool(self._ledger().catalog().instance_types)
-        except LedgerError:
+        except NotFound:
             return False
 
     def movable_pods(self, node: str) -> tuple[Pod, ...]:
