@@ -56,7 +56,7 @@ def test_memory_is_less_than_ec2_says(name: str, memory: str) -> None:
     ],
 )
 def test_pods_follow_the_interfaces(name: str, classic: int, prefixes: int) -> None:
-    """ENIs x (addresses - 1) + 2, and with prefix delegation sixteen times that under 110 or 250."""
+    """ENIs x (addresses - 1) + 2, and with prefixes sixteen times that under 110 or 250."""
     assert _derived(name).capacity["pods"] == classic
     assert _derived(name, PREFIXES).capacity["pods"] == prefixes
 

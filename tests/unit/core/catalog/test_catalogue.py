@@ -68,7 +68,7 @@ def test_ec2_facts_stand_in_for_capacity() -> None:
         ({"capacityType": "reserved", "reservationId": "cr-1", "reservationCapacity": 0}, False),
     ],
 )
-def test_what_can_be_bought(offering: dict[str, Any], available: bool) -> None:  # noqa: FBT001
+def test_what_can_be_bought(offering: dict[str, Any], available: bool) -> None:
     """No price means not for sale, but a reservation is paid for as long as it has room."""
     kind = _load(offerings=[{"zone": "us-east-1a", **offering}]).instance_types[0]
     assert kind.offerings[0].available is available

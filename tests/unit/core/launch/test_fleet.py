@@ -102,7 +102,7 @@ def test_reserved_before_spot_before_on_demand() -> None:
 
 
 def test_a_capacity_block_is_bought_as_such() -> None:
-    """A block has its own market type, its own target and no on-demand options; one block a call."""
+    """A block has its own market type and target, no on-demand options; one block a call."""
     found = nodeclass(capacityReservationSelectorTerms=[{"id": "cr-1"}])
     listed = [
         {
@@ -113,9 +113,7 @@ def test_a_capacity_block_is_bought_as_such() -> None:
         }
         for name, zone in (("cr-1", ZONES[0]), ("cr-2", ZONES[1]))
     ]
-    status = found.status.model_validate(
-        {**found.status.to_json(), "capacityReservations": listed}
-    )
+    status = found.status.model_validate({**found.status.to_json(), "capacityReservations": listed})
     wanted = launch(
         choices=(
             Choice("p5.48xlarge", ZONES[0], "reserved", 0.0, "", "cr-1"),
@@ -223,8 +221,14 @@ def test_a_card_without_efa_is_plain() -> None:
 def test_a_seed_changes_volume_and_user_data_only() -> None:
     """A launch with a seed differs in the block device and the user data, nothing else."""
     seed = Seed(
-        "k", "amd64", "AL2023", {"reg/trainer:1": "sha256:1"}, {"reg/trainer:1": 10**10},
-        snapshot_id="snap-1", volume_gib=60, state=State.READY.value,
+        "k",
+        "amd64",
+        "AL2023",
+        {"reg/trainer:1": "sha256:1"},
+        {"reg/trainer:1": 10**10},
+        snapshot_id="snap-1",
+        volume_gib=60,
+        state=State.READY.value,
     )
     images = {"default/gpu-1": ("reg/trainer:1",)}
     found = nodeclass(instanceStorePolicy="RAID0")

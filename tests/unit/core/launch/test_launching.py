@@ -25,7 +25,12 @@ from tests.support.launches import ZONES, around, launch, nodeclass, orders
 
 NOW = datetime(2026, 3, 2, 14, 0, tzinfo=UTC)
 SEED = Seed(
-    "k", "amd64", "Bottlerocket", {"a:1": "sha256:1"}, snapshot_id="snap-1", volume_gib=60,
+    "k",
+    "amd64",
+    "Bottlerocket",
+    {"a:1": "sha256:1"},
+    snapshot_id="snap-1",
+    volume_gib=60,
     state=State.READY.value,
 )
 POOLS = (
@@ -210,7 +215,9 @@ def test_names_repeat_with_the_decision() -> None:
 
 def test_a_launched_claim_knows_its_machine() -> None:
     """Labels, capacity and allocatable are the chosen type's, pods as the kubelet was told."""
-    kind = derive(bundled().get("g6.xlarge") or pytest.fail(), nodeclass(), ClusterFacts())
+    bare = bundled().get("g6.xlarge")
+    assert bare is not None
+    kind = derive(bare, nodeclass(), ClusterFacts())
     instance = _instance("i-1")
     found = nodeclaim.launched_labels(instance, kind)
     assert found[labels.INSTANCE_TYPE] == "g6.xlarge"

@@ -38,7 +38,10 @@ JOIN_LOOK_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an errand came to: instances by claim, claims without, and why."""
+    """What an errand came to: instances by claim, claims without, and why.
+
+    `marked` says that the next plan will choose otherwise: a pool or a seed is out.
+    """
 
     errand: Errand
     instances: Mapping[str, Instance]
@@ -70,8 +73,9 @@ def perform(world: World, intent: Intent, state: ClusterState, catalog: Catalog)
     if given:
         world.workflows.watch_join(tuple(given), JOIN_LOOK_SECONDS)
     _report(world, work, given, unserved, result.errors)
+    lost_seed = any(error.code == SNAPSHOT_GONE for error in result.errors)
     world.ledger.settle(replace(intent, state="launched" if given else "failed"))
-    return Outcome(work, given, unserved, result.errors, marked=bool(marks))
+    return Outcome(work, given, unserved, result.errors, marked=bool(marks) or lost_seed)
 
 
 def recover(

@@ -80,12 +80,10 @@ def launch(
     the pools that it must not buy from whatever the ledger says, *attempts* how often to plan: a
     replacement that must be cheaper than what it replaces is not planned again.
     """
-    catalog = _catalog(world, avoided)
     earlier = errands.recover(world, state, world.ledger.catalog())
-    if any(outcome.unserved for outcome in earlier):
-        # Places that the plan counted on are gone: it has to be made again from a fresh look.
+    if earlier:
+        # Nodes came or claims went since the plan was made: it has to be made again.
         return Launched(yielded=True)
-    state = state.with_nodeclaims(_in_flight(world, earlier, state))
 
     claims: dict[str, tuple[str, ...]] = {}
     for attempt in range(attempts):
@@ -96,17 +94,13 @@ def launch(
             claims |= {claim: outcome.errand.pods[claim] for claim in outcome.instances}
         if done.yielded or not done.unserved or not done.marked:
             break
-        catalog = _catalog(world, avoided)
         now = world.clock.now()
+        catalog = catalog_now(world, now).without(avoided or {})
         wanted = tuple(pods) or pending(state, now)
         made = plan(state, wanted, catalog, policy_of(world), now, expired=patience(world))
         if not made.launches:
             break
     return Launched(claims, tuple(done.unserved), done.yielded)
-
-
-def _catalog(world: World, avoided: Mapping[Mark, datetime] | None) -> Catalog:
-    return catalog_now(world, world.clock.now()).without(avoided or {})
 
 
 def _carry_out(world: World, made: Plan, state: ClusterState, held: Lease, current: _Pass) -> _Pass:
