@@ -106,6 +106,9 @@ def up(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         sys.stdout = out
+    # Functions may be at work on threads of their own; waiting for them is nobody's wish now.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 @command.command(epilog="Example: outrider local down")

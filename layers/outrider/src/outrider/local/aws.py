@@ -19,9 +19,10 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 
 from outrider.local import mototime
-from outrider.local.region import ACCOUNT as ACCOUNT
-from outrider.local.region import REGION as REGION
+from outrider.local.region import ACCOUNT, REGION
 from outrider.local.wire import Answer, Call, Refused, answer, parameters, understand
+
+__all__ = ["ACCOUNT", "REGION", "Endpoint"]
 
 log = logging.getLogger("outrider.local")
 

@@ -112,10 +112,18 @@ class Cloud:
             self.timeline.start()
             self.schedules.start_rare(RARE_SECONDS)
             if isinstance(self.clock, ScaledClock):
-                self.clock.spawn(self.machines.warm, "warm")
+                self.clock.spawn(self._warm, "warm")
         except BaseException:
             self.stop()
             raise
+
+    def _warm(self) -> None:
+        """Import every function and parse every machine, so that nobody's first call pays for it.
+
+        On AWS a snapshot (SnapStart) does that; here it runs beside the first clients.
+        """
+        self.functions.warm()
+        self.machines.warm()
 
     def stop(self) -> None:
         """Take everything down, in the opposite order."""

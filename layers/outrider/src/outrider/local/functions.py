@@ -17,6 +17,7 @@ import threading
 import traceback
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -285,6 +286,13 @@ class Registry:
                 found = self._handlers[function.name] = load(function)
         return found
 
+    def warm(self) -> None:
+        """Import every handler; one that cannot be imported says so when it is called."""
+        for function in tuple(self.functions.values()):
+            invocation = Invocation(function.name, "warm", function.environment, _let_pass)
+            with suppress(Exception), inside(invocation):
+                self._handler(function)
+
     def _lose_sandbox(self, function: Function) -> None:
         """Forget everything that a function keeps in memory."""
         with self._lock:
@@ -295,6 +303,10 @@ class Registry:
         """Forget every sandbox: the cloud ends."""
         for function in self.functions.values():
             self._lose_sandbox(function)
+
+
+def _let_pass(_invocation: Invocation) -> None:
+    """Stop no call."""
 
 
 def load(function: Function) -> Handler:

@@ -119,7 +119,7 @@ class Machines:
 
         self._set(parser, "parse", staticmethod(parse))
         backend = sys.modules[f"{_P}.models"].__dict__["StepFunctionsParserBackend"]
-        self._set(backend, "_validate_definition", staticmethod(lambda definition: len(definition)))
+        self._set(backend, "_validate_definition", staticmethod(_unread))
 
     def warm(self) -> None:
         """Parse every definition there is."""
@@ -235,6 +235,12 @@ class Machines:
             for machine in self._all()
             for execution in machine.executions
         )
+
+
+def _unread(definition: str) -> None:
+    """Take a definition as it is: see `Machines.warm`."""
+    if not definition:
+        raise ValueError("a state machine needs a definition")
 
 
 @lru_cache(maxsize=512)
