@@ -14,7 +14,7 @@ import pytest
 
 from outrider.local.clock import DiscreteClock
 from outrider.local.kube import Gpu, InstanceFacts, KubeAPI, Timings
-from outrider.local.kube.api import Call, Deletion
+from outrider.local.kube.calls import Call, Deletion
 from outrider.local.kube.eviction import evict
 from outrider.local.kube.objects import Obj
 from outrider.local.kube.patch import merge

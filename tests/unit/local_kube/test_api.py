@@ -8,7 +8,7 @@ import pytest
 from orjson import dumps, loads
 
 from outrider.local.kube.admission import NoAnswerError
-from outrider.local.kube.api import Call
+from outrider.local.kube.calls import Call
 from outrider.local.kube.gateway import Answer, Gateway, HttpRequest
 from outrider.local.kube.objects import Obj, User
 from outrider.local.kube.patch import json_patch, merge, strategic

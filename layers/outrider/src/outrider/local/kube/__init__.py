@@ -3,7 +3,7 @@ tests.
 
     server        KubeAPI: everything below, wired
     listener      sockets, TLS, HTTP/1.1
-    gateway       the protocol, with watching, discovery, tables
+    gateway       the protocol: exchange, watching, discovery, tables, protobuf
     api           the verbs, with strategy, defaults, validation, schema, plugins
     patch, apply, ownership, shapes                   the four patches and managedFields
     admission, cel, rbac, eviction, subresources      webhooks, expressions, permissions, PDBs

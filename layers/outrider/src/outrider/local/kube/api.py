@@ -12,15 +12,15 @@ import random
 import threading
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from outrider.local.clock import Clock
 from outrider.local.kube import defaults, plugins, schema, strategy, validation
 from outrider.local.kube.admission import Request, Transport, Webhooks
 from outrider.local.kube.apply import apply
+from outrider.local.kube.calls import Call, Deletion, check_preconditions
 from outrider.local.kube.conversion import to_served, to_stored
-from outrider.local.kube.objects import ADMIN, Key, Obj, User, clone, is_leaving, key_of, stamp
+from outrider.local.kube.objects import Key, Obj, User, clone, is_leaving, key_of, stamp
 from outrider.local.kube.ownership import (
     Manager,
     Managers,
@@ -37,7 +37,6 @@ from outrider.local.kube.status import (
     StatusError,
     already_exists,
     bad_request,
-    conflict,
     invalid,
     not_found,
     stale,
@@ -47,43 +46,6 @@ from outrider.local.kube.store import Change, Entry, StaleWriteError, Store
 DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _ATTEMPTS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Who writes, under which manager's name, and how seriously."""
-
-    user: User = ADMIN
-    manager: str = "unknown"
-    dry_run: bool = False
-    strict: bool = False
-    options: Obj | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Deletion:
-    """The options of a delete."""
-
-    grace: int | None = None
-    uid: str | None = None
-    revision: str | None = None
-    propagation: str = "Background"
-    how: str = "delete"
-
-
-def deletion(options: Obj) -> Deletion:
-    """Read DeleteOptions."""
-    wanted = options.get("preconditions") or {}
-    grace = options.get("gracePeriodSeconds")
-    policy = options.get("propagationPolicy")
-    if not policy:
-        policy = "Orphan" if options.get("orphanDependents") else "Background"
-    return Deletion(
-        grace=None if grace is None else int(grace),
-        uid=wanted.get("uid"),
-        revision=wanted.get("resourceVersion"),
-        propagation=policy,
-    )
 
 
 class API:
@@ -222,7 +184,7 @@ class API:
         asked = False
         for _ in range(_ATTEMPTS):
             found = self.entry(resource, key)
-            _check_preconditions(resource, found.object, options)
+            check_preconditions(resource, found.object, options)
             if not asked:
                 self._admit(resource, "DELETE", "", key, None, found.object, call)
                 asked = True
@@ -573,18 +535,3 @@ def _owned_part(obj: Obj, resource: Resource, subresource: str) -> Obj:
     if "status" in resource.subresources:
         return {name: value for name, value in served.items() if name != "status"}
     return served
-
-
-def _check_preconditions(resource: Resource, obj: Obj, options: Deletion) -> None:
-    meta = obj["metadata"]
-    pairs = (
-        ("UID", options.uid, meta["uid"]),
-        ("ResourceVersion", options.revision, meta["resourceVersion"]),
-    )
-    for what, wanted, have in pairs:
-        if wanted is not None and wanted != have:
-            why = (
-                f"the {what} in the precondition ({wanted}) does not match the {what} in record "
-                f"({have}). The object might have been deleted and then recreated"
-            )
-            raise conflict(resource.plural, resource.group, meta["name"], why)

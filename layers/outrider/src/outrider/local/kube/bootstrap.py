@@ -5,7 +5,8 @@ Matches what EKS and kube-apiserver create at start, as far as somebody relies o
 
 from __future__ import annotations
 
-from outrider.local.kube.api import API, Call
+from outrider.local.kube.api import API
+from outrider.local.kube.calls import Call
 from outrider.local.kube.objects import Obj, User
 
 APISERVER = User("system:apiserver", ("system:masters",))

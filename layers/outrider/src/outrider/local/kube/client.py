@@ -19,7 +19,8 @@ import urllib3
 import yaml
 
 from outrider.local.clock import Clock
-from outrider.local.kube.api import API, Call, Deletion
+from outrider.local.kube.api import API
+from outrider.local.kube.calls import Call, Deletion
 from outrider.local.kube.objects import Key, Obj, User, key_of
 from outrider.local.kube.patch import strategic
 from outrider.local.kube.resources import Resource, ResourceTable

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from outrider.local.kube.api import API, Call, deletion
+from outrider.local.kube.api import API
+from outrider.local.kube.calls import Call, check_preconditions, deletion
 from outrider.local.kube.objects import Key, Obj, is_leaving, is_ready, labels_of
 from outrider.local.kube.selectors import structured
 from outrider.local.kube.status import StatusError, bad_request, forbidden, internal
@@ -34,6 +35,7 @@ def evict(api: API, key: Key, body: Obj, call: Call) -> Obj:
     dry = call.dry_run or bool((body.get("deleteOptions") or {}).get("dryRun"))
     call = replace(call, dry_run=dry)
     pod = api.entry(pods, key).object
+    check_preconditions(pods, pod, options)
     if not _needs_no_budget(pod):
         _charge(api, pod, call)
     api.delete(pods, key, options, call)

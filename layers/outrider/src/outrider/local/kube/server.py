@@ -16,8 +16,9 @@ import yaml
 from outrider.local.clock import Clock
 from outrider.local.kube import controllers
 from outrider.local.kube.admission import Transport
-from outrider.local.kube.api import API, Call
+from outrider.local.kube.api import API
 from outrider.local.kube.bootstrap import furnish
+from outrider.local.kube.calls import Call
 from outrider.local.kube.chronicle import Chronicle
 from outrider.local.kube.client import LocalClient
 from outrider.local.kube.eventttl import expire_events

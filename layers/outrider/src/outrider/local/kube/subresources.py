@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from outrider.local.kube.api import API, Call
+from outrider.local.kube.api import API
+from outrider.local.kube.calls import Call
 from outrider.local.kube.objects import Key, Obj, User, is_leaving, with_condition
 from outrider.local.kube.rbac import Attributes
 from outrider.local.kube.resources import Resource

@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-from outrider.local.kube.api import API, Call, Deletion
+from outrider.local.kube.api import API
+from outrider.local.kube.calls import Call, Deletion
 from outrider.local.kube.objects import (
     Key,
     Obj,

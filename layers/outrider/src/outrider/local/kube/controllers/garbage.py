@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from outrider.local.kube.api import API, Call, Deletion
+from outrider.local.kube.api import API
+from outrider.local.kube.calls import Call, Deletion
 from outrider.local.kube.objects import Key, Obj, User, is_leaving, key_of, uid_of
 from outrider.local.kube.status import StatusError
 from outrider.local.kube.store import EVERY, Change

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from outrider.local.kube.api import API, Deletion
+from outrider.local.kube.api import API
+from outrider.local.kube.calls import Deletion
 from outrider.local.kube.controllers.base import Controller
 from outrider.local.kube.objects import Obj, is_leaving
 from outrider.local.kube.store import EVERY, Change

@@ -18,7 +18,8 @@ import random
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from outrider.local.kube.api import API, Call, Deletion
+from outrider.local.kube.api import API
+from outrider.local.kube.calls import Call, Deletion
 from outrider.local.kube.controllers.volumes import SELECTED_NODE
 from outrider.local.kube.eviction import budgets_of
 from outrider.local.kube.objects import (

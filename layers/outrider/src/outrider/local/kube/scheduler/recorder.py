@@ -15,7 +15,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from outrider.local.clock import Clock
-from outrider.local.kube.api import API, Call
+from outrider.local.kube.api import API
+from outrider.local.kube.calls import Call
 from outrider.local.kube.objects import Obj, User, micro_stamp, uid_of
 from outrider.local.kube.status import StatusError
 
