@@ -23,7 +23,7 @@ from outrider.core.clusterstate import ClusterState
 from outrider.core.protection import Budgets
 from outrider.core.records import FleetResult, Instance, Intent, Lease, Reaction
 from outrider.core.taints import Taint
-from outrider.errors import Blocked, Gone
+from outrider.errors import Blocked, Gone, NotHolder
 from outrider.flows.ports import World
 from outrider.settings import Settings
 
@@ -306,6 +306,13 @@ class FakeLedger:
         self.tokens += 1
         self.holder = Lease(owner, self.tokens, now + timedelta(seconds=seconds))
         return self.holder
+
+    def renew(self, lease: Lease, seconds: float) -> None:
+        """Hold the lease for longer."""
+        self.recorder.note("ledger", "renew")
+        if self.holder is None or self.holder.token != lease.token:
+            raise NotHolder("another holder")
+        self.holder = replace(self.holder, until=self.clock.now() + timedelta(seconds=seconds))
 
     def release(self, lease: Lease) -> None:
         """Give the lease back."""

@@ -223,9 +223,7 @@ def test_an_image_in_ecr_is_measured(cloud: Cloud, account: Account) -> None:
         "config": {"size": 7, "digest": "sha256:" + "1" * 64, "mediaType": "x"},
         "layers": [{"size": 9_000_000_000, "digest": "sha256:" + "2" * 64, "mediaType": "x"}],
     }
-    ecr.put_image(
-        repositoryName="ml/trainer", imageManifest=json.dumps(document), imageTag="v42"
-    )
+    ecr.put_image(repositoryName="ml/trainer", imageManifest=json.dumps(document), imageTag="v42")
     host = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
     found = cloud.image(f"{host}/ml/trainer:v42")
     assert found is not None

@@ -42,6 +42,20 @@ def test_one_holder_at_a_time(ledger: Ledger, clock: Clock) -> None:
     assert ledger.acquire("c", 45) is not None
 
 
+def test_a_holder_may_go_on(ledger: Ledger, clock: Clock) -> None:
+    """The holder renews its lease while it works; whoever lost it cannot."""
+    held = ledger.acquire("a", 45)
+    assert held is not None
+    clock.sleep(40)
+    ledger.renew(held, 45)
+    clock.sleep(40)
+    assert ledger.acquire("b", 45) is None
+    clock.sleep(6)
+    assert ledger.acquire("b", 45) is not None
+    with pytest.raises(NotHolder):
+        ledger.renew(held, 45)
+
+
 def test_flags_go_down(ledger: Ledger, clock: Clock) -> None:
     """A flag is up until its time is over or somebody lowers it."""
     ledger.flag("waiting", clock.now() + timedelta(seconds=30))
@@ -171,9 +185,7 @@ def test_seeds_and_their_locks(ledger: Ledger, clock: Clock) -> None:
 def test_brakes_hold(mocked: Session, clock: Clock) -> None:
     """MaxLaunchesPerMinute counts by the minute, MaxDollarsPerHour compares what would run."""
     make_table(mocked)
-    ledger = Ledger(
-        mocked, TABLE, clock.now, launches_per_minute=3, dollars_per_hour=10.0
-    )
+    ledger = Ledger(mocked, TABLE, clock.now, launches_per_minute=3, dollars_per_hour=10.0)
     assert ledger.spend(2, 9.0, clock.now())
     assert not ledger.spend(2, 9.0, clock.now())
     assert ledger.spend(1, 9.0, clock.now())

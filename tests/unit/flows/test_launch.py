@@ -244,7 +244,7 @@ def _cascade() -> MarketWorld:
     return made
 
 
-KILL_POINTS = 39
+KILL_POINTS = 41
 
 
 def test_the_kill_matrix_is_whole() -> None:

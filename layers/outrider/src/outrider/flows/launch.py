@@ -118,6 +118,7 @@ def _carry_out(world: World, made: Plan, state: ClusterState, held: Lease, curre
     _report_refused(world, asked.refused, current)
     running = _running(world, state)
     for request in asked.requests:
+        world.ledger.renew(held, lease.LEASE_SECONDS)
         if current.yielded or _interruption_waits(world):
             current.yielded = True
             current.unserved += request.claims

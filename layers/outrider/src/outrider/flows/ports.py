@@ -171,6 +171,9 @@ class Ledger(Protocol):
     def acquire(self, owner: str, seconds: float) -> Lease | None:
         """Take the cluster's planning lease; None while another holds it."""
 
+    def renew(self, lease: Lease, seconds: float) -> None:
+        """Hold the lease for *seconds* more; raise NotHolder where it is somebody else's."""
+
     def release(self, lease: Lease) -> None:
         """Give the lease back, if it is still ours."""
 

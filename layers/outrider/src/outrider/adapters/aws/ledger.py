@@ -83,6 +83,20 @@ class Ledger:
             return None
         return Lease(owner, int(row["token"]), until)
 
+    def renew(self, lease: Lease, seconds: float) -> None:
+        """Hold the lease for *seconds* more; raise NotHolder where it is somebody else's."""
+        until = self._now() + timedelta(seconds=seconds)
+        try:
+            self._update(
+                ("cluster", "lease"),
+                "SET #until = :until",
+                {":until": _stamp(until), ":token": lease.token},
+                condition="#token = :token",
+                names=("until", "token"),
+            )
+        except _Refused as refusal:
+            raise NotHolder("the planning lease has another holder") from refusal
+
     def release(self, lease: Lease) -> None:
         """Give the lease back, if it is still ours."""
         try:
