@@ -55,6 +55,7 @@ SEED = "outrider.dev/seed"
 EXPIRES = "outrider.dev/expires"
 PAUSED = "outrider.dev/paused"
 PODS = "outrider.dev/pods"  # on a NodeClaim: the pods that it was planned for
+PODS_SEEN = "outrider.dev/pods-seen"
 
 NORMALISED = {
     "failure-domain.beta.kubernetes.io/zone": ZONE,

@@ -28,7 +28,7 @@ from outrider.core.disruption.scene import Policy
 from outrider.core.records import Lease, Reaction
 from outrider.core.scheduling.result import Plan
 from outrider.errors import ClusterError, Gone
-from outrider.flows import launch, lease, mode
+from outrider.flows import launch, lease, mode, podevents
 from outrider.flows.decisions import decision_id, publish
 from outrider.flows.planning import (
     catalog_now,
@@ -66,7 +66,7 @@ def _look(world: World) -> Decision | None:
     with lease.planning(world, wait_seconds=PATIENCE_SECONDS) as held:
         if held is None or world.ledger.flagged(lease.WAITING, world.clock.now()):
             return None
-        state = world.cluster.state()
+        state = podevents.note(world.cluster.state(), world)
         report_invalid(world, state)
         decision = _decide(state, world)
         _report(decision, state, world)
@@ -78,7 +78,7 @@ def _act(first: Decision, world: World) -> int:
     with lease.planning(world, wait_seconds=PATIENCE_SECONDS) as held:
         if held is None:
             return 0
-        state = world.cluster.state()
+        state = podevents.note(world.cluster.state(), world)
         wanted = {(command.reason, command.nodes) for command in first.commands}
         done = 0
         for number, command in enumerate(_decide(state, world).commands):

@@ -23,6 +23,7 @@ from datetime import datetime
 from typing import Any
 
 from outrider.apis import duration
+from outrider.apis.pod import Pod
 from outrider.apis.signals import BlockExpiry, Signal, Unknown
 from outrider.apis.signals import parse as parse_signal
 from outrider.core.clusterstate import ClusterState
@@ -260,7 +261,7 @@ def _replace(taken: Sequence[Taken], state: ClusterState, held: Lease | None, wo
     launched = launch.Launched(yielded=True)
     for _ in range(LOOKS):
         after = state.without(*names)
-        pods = (*homeless(state, names), *pending(after, now))
+        pods = (*_homeless(taken, state, now), *pending(after, now))
         avoided = _avoided(taken, now)
         made = plan(
             after,
@@ -288,6 +289,13 @@ def _replace(taken: Sequence[Taken], state: ClusterState, held: Lease | None, wo
         row = replace(one.row, replacements=tuple(sorted(claims)), planned=True)
         world.ledger.update_reaction(row)
         _report_replacement(one, row, world)
+
+
+def _homeless(taken: Iterable[Taken], state: ClusterState, now: datetime) -> tuple[Pod, ...]:
+    """Return the pods that need another place: all of them where a deadline forces them out."""
+    doomed = [one.reaction.node for one in taken if one.row.deadline is not None]
+    patient = [one.reaction.node for one in taken if one.row.deadline is None]
+    return homeless(state, doomed) + homeless(state, patient, held_since=now)
 
 
 def _avoided(taken: Iterable[Taken], now: datetime) -> Mapping[Pool, datetime]:

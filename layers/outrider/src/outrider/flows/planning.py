@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from outrider.apis.pod import Pod
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
-from outrider.core.protection import movable
+from outrider.core.protection import Budgets, forbids_disruption, movable
 from outrider.core.scheduling.policy import Policy
 from outrider.flows.ports import World
 
@@ -41,13 +41,23 @@ def patience(world: World) -> Callable[[], bool]:
     return lambda: world.clock.now() >= until
 
 
-def homeless(state: ClusterState, nodes: Iterable[str]) -> tuple[Pod, ...]:
-    """Return the pods of *nodes* as if they had never been bound: what has to go elsewhere."""
+def homeless(
+    state: ClusterState, nodes: Iterable[str], *, held_since: datetime | None = None
+) -> tuple[Pod, ...]:
+    """Return the pods of *nodes* as if they had never been bound: what has to go elsewhere.
+
+    Where nothing forces them (*held_since* is the instant at which that is judged), pods that
+    do-not-disrupt or a PodDisruptionBudget holds are left out: nobody knows when they will move.
+    """
+    budgets = Budgets(state.pdbs)
     return tuple(
         replace(pod, node_name="", nominated_node_name="")
         for name in nodes
         for pod in state.pods_on(name)
         if movable(pod)
+        and not (
+            held_since is not None and (forbids_disruption(pod, held_since) or budgets.holding(pod))
+        )
     )
 
 

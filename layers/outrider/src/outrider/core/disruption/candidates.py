@@ -20,6 +20,7 @@ from outrider.apis.pod import Pod
 from outrider.core.clusterstate import ClusterState
 from outrider.core.disruption.budgets import is_leaving
 from outrider.core.disruption.result import Blocked, Code
+from outrider.core.launch.nodeclaim import planned_pods
 from outrider.core.protection import (
     Budgets,
     drainable,
@@ -68,11 +69,7 @@ def candidates(
     state: ClusterState, now: datetime
 ) -> tuple[tuple[Candidate, ...], tuple[Blocked, ...]]:
     """Return the nodes that may go, by name, and why the others of ours may not."""
-    nominated = {
-        pod.nominated_node_name
-        for pod in state.pods
-        if pod.nominated_node_name and not pod.node_name
-    }
+    nominated = _awaited(state)
     budgets = Budgets(state.pdbs)
     found: list[Candidate] = []
     blocked: list[Blocked] = []
@@ -86,6 +83,27 @@ def candidates(
             continue
         found.append(_candidate(node, pool, state, budgets, now))
     return tuple(found), tuple(blocked)
+
+
+def _awaited(state: ClusterState) -> set[str]:
+    """Return the nodes and NodeClaims that pods are on their way to.
+
+    A pod is nominated to one, or its NodeClaim was launched for pods that still wait, or that run
+    on a node which is being drained: an empty replacement is not an empty node.
+    """
+    awaited = {
+        pod.nominated_node_name
+        for pod in state.pods
+        if pod.nominated_node_name and not pod.node_name
+    }
+    leaving = {node.name for node in state.nodes if is_leaving(state, node)}
+    for claim in state.nodeclaims:
+        for key in planned_pods(claim.metadata.annotations):
+            pod = state.pod(key)
+            if pod is not None and (not pod.node_name or pod.node_name in leaving):
+                awaited.add(claim.name)
+                break
+    return awaited
 
 
 def _refusal(
