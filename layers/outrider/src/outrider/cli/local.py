@@ -149,7 +149,7 @@ def _serve(  # noqa: PLR0917 - one call, from one place
         kubeconfig=kubeconfig,
         verbose=verbose,
     )
-    # Ctrl-C while it starts: the start runs to its end in a thread, and is undone after it.
+    # Ctrl-C while it starts is heard at once: all that exists by then goes with the process.
     failure: list[BaseException] = []
 
     def start() -> None:
@@ -158,9 +158,12 @@ def _serve(  # noqa: PLR0917 - one call, from one place
         except BaseException as error:  # noqa: BLE001 - raised again below
             failure.append(error)
 
-    starting = threading.Thread(target=start, name="start")
+    starting = threading.Thread(target=start, name="start", daemon=True)
     starting.start()
-    starting.join()
+    while starting.is_alive():
+        if end.is_set():
+            return
+        starting.join(0.05)
     if failure:
         raise failure[0]
     try:
