@@ -84,6 +84,15 @@ class Filters:
         self._look(info, template, uid, nominated, self.pod_checks(template), found)
         return bool(found.nodes)
 
+    def may_suit(self, info: NodeInfo, template: Template) -> bool:
+        """Tell whether a change of *info* is reason enough to try *template* again."""
+        if template.only_nodes is not None and info.name not in template.only_nodes:
+            return False
+        if _static_reason(info.node, template):
+            return False
+        could_preempt = template.priority > 0 and template.may_preempt
+        return could_preempt or not any(lacks(info, template))
+
     def pod_checks(self, template: Template) -> list[NodeCheck]:
         """Return the checks that depend on volumes and other pods, prepared for *template* as of
         now.

@@ -80,6 +80,7 @@ class Waiting:
 class Kind:
     """The pods of one template that failed."""
 
+    template: Template
     members: dict[str, Waiting] = field(default_factory=dict)
     message: str = ""
     failures: int = 0
@@ -161,7 +162,7 @@ class Scheduler:
         before = change.before.object if change.before else None
         self._cluster.set_node(node)
         if before is None or _offer(before) != _offer(node):
-            self._grow()
+            self._grow_at(node["metadata"]["name"])
 
     def _pod_changed(self, change: Change) -> None:
         pod = change.entry.object
@@ -169,8 +170,10 @@ class Scheduler:
         node = pod["spec"].get("nodeName")
         if change.type == "DELETED" or is_finished(pod):
             self._forget(uid)
-            if self._cluster.drop_pod(uid):
-                self._grow()
+            had = self._cluster.node_of(uid)
+            if had is not None:
+                self._cluster.drop_pod(uid)
+                self._grow_at(had)
             return
         if node:
             self._forget(uid)
@@ -260,9 +263,25 @@ class Scheduler:
                     kind.growth = -1
                 self._arm(kind)
 
+    def _grow_at(self, node: str) -> None:
+        """Note that one node offers more: only kinds that it may suit are tried again.
+
+        These are kube-scheduler's queueing hints: without them every heartbeat of a joining node
+        would cost each waiting pod an attempt, and its backoff would be at its longest when the
+        node is ready at last.
+        """
+        self._growth += 1
+        info = self._cluster.nodes.get(node)
+        for kind in self._kinds.values():
+            if kind.members and (
+                self._looks_at_pods(kind)
+                or (info is not None and self._filters.may_suit(info, kind.template))
+            ):
+                self._arm(kind)
+
     @staticmethod
     def _looks_at_pods(kind: Kind) -> bool:
-        return next(iter(kind.members.values())).template.depends_on_pods
+        return kind.template.depends_on_pods
 
     def _arm(self, kind: Kind) -> None:
         if not kind.armed:
@@ -363,7 +382,7 @@ class Scheduler:
             self._api.patch(resource, key_of(claim), choose, self._call)
 
     def _fail_kind(self, template: Template, message: str) -> Kind:
-        kind = self._kinds.setdefault(template.signature, Kind())
+        kind = self._kinds.setdefault(template.signature, Kind(template))
         kind.message = message
         kind.growth = self._growth
         kind.failures += 1
