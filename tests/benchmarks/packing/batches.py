@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Pods = NDArray[np.float64]
 
 TRACES = ("default", "multigpu50", "inference", "training", "gpu-only")
-SYNTHETIC = ("serving", "finetuning", "services", "everything")
+SYNTHETIC = ("serving", "finetuning", "services", "everything", "spread")
 
 
 def from_trace(folder: Path, kind: str, count: int, seed: int = 1) -> Pods:
@@ -94,6 +94,21 @@ def synthetic(kind: str, count: int, shapes: int = 0, seed: int = 1) -> Pods:
         drawn = base[dice.integers(0, shapes, count)]
     return np.column_stack(
         [np.ceil(drawn[:, 0]), np.ceil(drawn[:, 1] * 1024), np.ones(count), drawn[:, 2]]
+    )
+
+
+def spread(count: int, groups: int = 24, seed: int = 1) -> tuple[Pods, NDArray[np.float64]]:
+    """Return *count* services of which four in ten spread over nodes, and how many a node may hold.
+
+    Every group is one more resource, of which a node has one (anti-affinity) or up to three (hostname
+    spread with that maxSkew) and each of its pods takes one.
+    """
+    dice = np.random.default_rng(seed)
+    pods = synthetic("services", count, seed=seed)
+    group = np.where(dice.random(count) < 0.4, dice.integers(0, groups, count), -1)
+    units = (group[:, None] == np.arange(groups)).astype(np.float64)
+    return np.hstack([pods, units]), np.where(
+        np.arange(groups) % 2, dice.integers(1, 4, groups), 1.0
     )
 
 

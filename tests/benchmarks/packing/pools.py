@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outrider.core.catalog.price_book import price
+
 FAMILY = re.compile(r"^([a-z]+)(\d+)")
 CATEGORIES = {"cmrgp": "cmrgp", "gpu": "gp"}
 
@@ -31,11 +33,15 @@ class Pool:
     price: NDArray[np.float64]
 
 
-def load(prices: Path, pool: str = "cmrgp") -> Pool:
-    """Return the *pool* priced by the JSON file *prices*, sorted by name."""
-    price_of: dict[str, float] = json.loads(prices.read_text())
+def load(prices: Path | None, pool: str = "cmrgp") -> Pool:
+    """Return the *pool* priced by the JSON file *prices* or by our price book, sorted by name."""
     packed = files("moto").joinpath("ec2/resources/instance_types.json.gz").read_bytes()
     described: dict[str, Any] = json.loads(gzip.decompress(packed))
+    if prices is None:
+        booked = {name: price(name) for name in described}
+        price_of = {name: value for name, value in booked.items() if value is not None}
+    else:
+        price_of = json.loads(prices.read_text())
     kept = sorted(
         name
         for name, facts in described.items()

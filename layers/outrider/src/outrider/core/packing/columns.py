@@ -18,13 +18,13 @@ import numpy as np
 from outrider.core.packing.bins import Bins
 from outrider.core.packing.bound import Charges, proof
 from outrider.core.packing.duals import Duals, penalties
-from outrider.core.packing.linear import INFINITY, Model, Solved, Sparse
+from outrider.core.packing.linear import INFINITY, Model, Sparse
 from outrider.core.packing.pricing import Contents, Knapsacks, Relaxed
 from outrider.core.packing.problem import UNBOUNDED, Floats, Ints, Problem
 from outrider.core.packing.search import search
 
 SOLVING = 2  # rows times columns of the master for a unit of work
-SEARCHING = 8  # units of work for one partial contents of a search
+SEARCHING = 2  # units of work for looking at partial contents in a search
 FREE = 1e-9  # what a free bin counts, to divide by
 PER_ROUND = 100  # columns added a round: more make the master slow, fewer make more rounds
 TRIFLE = 1e-7  # of the price: a gain below it is rounding
@@ -66,6 +66,8 @@ class Master:
         """Pass the program with its first *contents*."""
         self.problem = problem
         self.contents = Contents(np.zeros(0, dtype=np.int64), np.zeros((0, len(problem.demand))))
+        # Prices are scaled to the dearest, or the solver's tolerances would mean nothing.
+        self._unit = max(float(problem.price.max(initial=0.0)), 1e-9)
         self._scarce = np.flatnonzero(problem.supply != UNBOUNDED)
         self._known: set[tuple[int, bytes]] = set()
         classes, limits = len(problem.demand), len(problem.limits)
@@ -73,7 +75,7 @@ class Master:
         left_out = np.zeros((classes, rows))
         left_out[:, :classes] = np.eye(classes)
         self._model = Model(
-            cost=penalties(problem),
+            cost=penalties(problem) / self._unit,
             columns=Sparse.of(left_out),
             row_lower=np.concatenate(
                 [problem.demand, -problem.limits, -problem.supply[self._scarce]]
@@ -95,7 +97,9 @@ class Master:
         if new:
             added = contents.take(np.array(new))
             self.contents = self.contents.plus(added)
-            self._model.add(self.problem.price[added.types], Sparse.of(self._column(added)))
+            self._model.add(
+                self.problem.price[added.types] / self._unit, Sparse.of(self._column(added))
+            )
         return len(new)
 
     def _column(self, contents: Contents) -> Floats:
@@ -112,19 +116,19 @@ class Master:
         """Return rows times columns."""
         return len(self.problem.demand) * len(self.contents.types)
 
-    def solve(self) -> tuple[Solved, Duals]:
-        """Return the best fractions for what is known, and the duals."""
+    def solve(self) -> tuple[Floats, Duals]:
+        """Return the best fractions of what is known, and the duals."""
         solved = self._model.solve()
         classes, limits = len(self.problem.demand), len(self.problem.limits)
-        duals = np.maximum(solved.duals, 0.0)
+        duals = np.maximum(solved.duals, 0.0) * self._unit
         scarcity = np.zeros(len(self.problem.price))
         scarcity[self._scarce] = duals[classes + limits :]
-        return solved, Duals(
+        return solved.values[classes:], Duals(
             worth=duals[:classes],
             limit=duals[classes : classes + limits],
             scarcity=scarcity,
             resource=np.zeros((0, 0)),
-            value=solved.objective,
+            value=solved.objective * self._unit,
         )
 
 
@@ -139,20 +143,20 @@ def generate(
     """Generate columns from those of *first*, smoothing towards *duals*, within *budget*."""
     master = Master(problem, Contents(first.types, first.counts))
     pricing = _Pricing(problem, most, duals, budget)
-    solved, current = master.solve()
-    while pricing.going(solved.objective) and not expired():
+    times, current = master.solve()
+    while pricing.going(current.value) and not expired():
         contents = pricing.priced(current)
         if master.add(contents, _gainful(problem, contents, current), PER_ROUND):
-            solved, current = master.solve()
+            times, current = master.solve()
             pricing.work += master.size() // SOLVING
             pricing.fruitless = 0
         else:
             pricing.go_deeper()
     return Generated(
         contents=master.contents,
-        times=solved.values[len(problem.demand) :],
+        times=times,
         charges=Charges(current.worth, current.limit),
-        objective=solved.objective,
+        objective=current.value,
         proven=Charges(pricing.centre.worth, pricing.centre.limit),
         most_worth=pricing.proven_worth,
         bound=pricing.bound,

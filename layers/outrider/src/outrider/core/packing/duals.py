@@ -52,10 +52,16 @@ def unit_price(problem: Problem, many: Floats) -> Floats:
 
 
 def penalties(problem: Problem) -> Floats:
-    """Return what it costs to leave a pod of each class out: more than any bin that holds it."""
-    dearest = np.where(problem.compatible, problem.price, 0.0).max(axis=1, initial=0.0)
-    least = max(1e-6, float(dearest.max(initial=0.0)) * 1e-3)
-    return np.asarray(PENALTY * np.maximum(dearest, least))
+    """Return what it costs to leave a pod of each class out: more than a bin that holds it.
+
+    More than the dearest, unless that one is out of all proportion: a price of a thousand million
+    would drown the others.
+    """
+    price = np.where(problem.compatible, problem.price, np.nan)
+    cheapest = np.fmin.reduce(price, axis=1, initial=np.inf)
+    dearest = np.fmax.reduce(price, axis=1, initial=0.0)
+    proportion = np.maximum(cheapest, 1e-3 * float(problem.price.max(initial=1.0)))
+    return np.asarray(PENALTY * np.maximum(np.minimum(dearest, 1e3 * proportion), 1e-6))
 
 
 def relax(problem: Problem) -> Duals:
@@ -71,7 +77,11 @@ def relax(problem: Problem) -> Duals:
     first_limit = classes + types * resources
     first_supply = first_limit + limits
     rows = first_supply + len(bounded)
-    asked = problem.requests[of_class]
+    # Requests in bytes stand beside GPUs: every resource is scaled to the largest room, and prices
+    # to the dearest, or the program would be ill-conditioned.
+    scale = np.maximum(problem.allocatable.max(axis=0, initial=0.0), 1.0)
+    unit = max(float(problem.price.max(initial=0.0)), 1e-9)
+    asked = problem.requests[of_class] / scale
     which, resource = np.nonzero(asked)
     pair_rows = np.concatenate([of_class, room + of_type[which] * resources + resource])
     pair_columns = np.concatenate([np.arange(pairs), which])
@@ -99,7 +109,7 @@ def relax(problem: Problem) -> Duals:
     values = np.concatenate(
         [
             pair_values,
-            problem.allocatable[bin_type, bin_resource],
+            problem.allocatable[bin_type, bin_resource] / scale[bin_resource],
             -problem.usage[use_type, use_limit],
             -np.ones(len(bounded)),
             np.ones(classes),
@@ -117,19 +127,19 @@ def relax(problem: Problem) -> Duals:
         ]
     )
     model = Model(
-        cost=np.concatenate([np.zeros(pairs), problem.price, penalties(problem)]),
+        cost=np.concatenate([np.zeros(pairs), problem.price, penalties(problem)]) / unit,
         columns=Sparse(starts.astype(np.int32), row[order].astype(np.int32), values[order]),
         row_lower=lower,
         row_upper=np.full(rows, INFINITY),
     )
     solved = model.solve()
-    duals = np.maximum(solved.duals, 0.0)
+    duals = np.maximum(solved.duals, 0.0) * unit
     scarcity = np.zeros(types)
     scarcity[bounded] = duals[first_supply:]
     return Duals(
         worth=duals[:classes],
         limit=duals[first_limit:first_supply],
         scarcity=scarcity,
-        resource=duals[room:first_limit].reshape(types, resources),
-        value=solved.objective,
+        resource=duals[room:first_limit].reshape(types, resources) / scale,
+        value=solved.objective * unit,
     )

@@ -11,6 +11,8 @@ import numpy as np
 
 from outrider.core.packing.problem import Floats, Ints, Problem
 
+COMMON = 0.1  # a resource that so large a share of the classes ask for
+
 
 def in_one_order(
     problem: Problem, types: Ints, order: Ints, available: Floats, forced: Ints | None = None
@@ -55,12 +57,19 @@ def in_own_order(problem: Problem, types: Ints, order: Ints, most: Floats, start
     requests = np.ascontiguousarray(problem.requests.T)
     # Division by NaN is NaN, and fmin passes over it: what is not asked for sets no bound.
     divisors = np.where(requests > 0, requests, np.nan)
+    asked = requests > 0
+    # Most classes ask for CPU and memory; what few ask for is looked at when one of them comes.
+    common = np.flatnonzero(asked.mean(axis=1) > COMMON)
+    rare = np.setdiff1d(np.flatnonzero(asked.any(axis=1)), common)
     left = most - counts
     for step in range(order.shape[1]):
         pod_class = order[:, step]
         take = np.where(pod_class >= 0, left[pod_class, trials], 0.0)
-        for resource in range(len(requests)):
+        for resource in common:
             np.fmin(take, np.floor(room[resource] / divisors[resource, pod_class]), out=take)
+        if len(rare):
+            for resource in rare[asked[np.ix_(rare, np.unique(pod_class))].any(axis=1)]:
+                np.fmin(take, np.floor(room[resource] / divisors[resource, pod_class]), out=take)
         np.maximum(take, 0.0, out=take)
         if not take.any():
             continue

@@ -19,6 +19,8 @@ from outrider.core.packing.duals import alone, unit_price
 from outrider.core.packing.fill import in_one_order
 from outrider.core.packing.problem import UNBOUNDED, Floats, Ints, Problem
 
+MANY = 200  # classes from which on patterns are made anew less often
+RENEW_MANY = 0.93
 RENEW = 0.98  # patterns are made anew when the best has lost two percent of its worth per dollar
 TRIALS = 400  # patterns made anew at a time
 FREE = 1e-9  # what a bin without a price counts, as a share of the dearest: free bins come first
@@ -80,10 +82,9 @@ def active_types(problem: Problem, worth: Floats, extra: int) -> Ints:
     return np.unique(np.concatenate([cheapest, best, np.flatnonzero(problem.supply != UNBOUNDED)]))
 
 
-def cover(
-    problem: Problem, worth: Floats, types: Ints, demand: Floats, stock: Stock, keep: float = RENEW
-) -> Bins:
+def cover(problem: Problem, worth: Floats, types: Ints, demand: Floats, stock: Stock) -> Bins:
     """Return bins of *types* for as much of *demand* as *stock* allows; *stock* is used up."""
+    keep = RENEW if len(demand) <= MANY else RENEW_MANY
     left, worth = demand.copy(), _positive(worth)
     order = np.argsort(-worth, kind="stable")
     counted = _counted(problem)

@@ -6,7 +6,6 @@ model gives the same answer on every machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import highspy
@@ -17,6 +16,7 @@ from outrider.core.packing.problem import Floats, Ints
 INFINITY = highspy.kHighsInf
 COLUMNWISE = int(highspy.MatrixFormat.kColwise)
 MINIMISE = int(highspy.ObjSense.kMinimize)
+ITERATIONS = 50_000  # a program of ours takes hundreds; a degenerate one must end as well
 OPTIMAL = highspy.HighsModelStatus.kOptimal
 
 
@@ -38,15 +38,11 @@ class Sparse:
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """What the solver found: the objective, one value a column, one dual a row, and whether it is
-    optimal.
-    """
+    """What the solver found: the objective, one value a column, one dual a row."""
 
     objective: float
     values: Floats
     duals: Floats
-    optimal: bool
-    bound: float
 
 
 class Model:
@@ -62,9 +58,6 @@ class Model:
         row_lower: Floats,
         row_upper: Floats,
         upper: Floats | None = None,
-        integral: bool = False,
-        presolve: bool = False,
-        iterations: int = 100_000,
     ) -> None:
         """Pass the model: *cost* and *columns* are the variables, from 0 to *upper*."""
         self._solver = highspy.Highs()
@@ -72,8 +65,8 @@ class Model:
             ("output_flag", False),
             ("threads", 1),
             ("random_seed", 0),
-            ("presolve", "on" if presolve else "off"),
-            ("simplex_iteration_limit", iterations),
+            ("presolve", "off"),  # it would forget the basis
+            ("simplex_iteration_limit", ITERATIONS),
         ):
             self._solver.setOptionValue(name, value)
         self._solver.passModel(
@@ -91,13 +84,8 @@ class Model:
             columns.starts[:-1],
             columns.rows,
             columns.values,
-            np.full(len(cost), int(integral), dtype=np.int32),
+            np.zeros(len(cost), dtype=np.int32),
         )
-
-    def set(self, **options: float | str | bool) -> None:
-        """Set solver *options* by HiGHS's own names."""
-        for name, value in options.items():
-            self._solver.setOptionValue(name, value)
 
     def add(self, cost: Floats, columns: Sparse) -> None:
         """Add variables from 0 up."""
@@ -116,33 +104,15 @@ class Model:
         """Change what the variables cost."""
         self._solver.changeColsCost(len(cost), np.arange(len(cost), dtype=np.int32), cost)
 
-    def demand(self, lower: Floats, upper: Floats) -> None:
-        """Change the bounds of the first rows."""
-        rows = np.arange(len(lower), dtype=np.int32)
-        self._solver.changeRowsBounds(len(lower), rows, lower, upper)
-
-    def start_from(self, values: Floats) -> None:
-        """Offer *values* as a first answer."""
-        solution = highspy.HighsSolution()
-        solution.col_value = values.tolist()
-        self._solver.setSolution(solution)
-
-    def solve(self, expired: Callable[[], bool] | None = None) -> Solved:
-        """Return the best answer within the limits; *expired* stops an integral model early."""
-        if expired is not None:
-
-            def stop(event: highspy.HighsCallbackEvent) -> None:
-                if expired():
-                    event.interrupt()
-
-            self._solver.cbMipInterrupt.subscribe(stop)
+    def solve(self) -> Solved:
+        """Return the best answer within the limits."""
         self._solver.run()
-        information = self._solver.getInfo()
         solution = self._solver.getSolution()
+        optimal = self._solver.getModelStatus() == OPTIMAL
+        values, duals = np.array(solution.col_value), np.array(solution.row_dual)
+        # What a stopped solver leaves behind need not be feasible: nothing is bought by it.
         return Solved(
-            objective=float(information.objective_function_value),
-            values=np.array(solution.col_value),
-            duals=np.array(solution.row_dual),
-            optimal=self._solver.getModelStatus() == OPTIMAL,
-            bound=float(information.mip_dual_bound),
+            objective=float(self._solver.getInfo().objective_function_value),
+            values=values if optimal else np.zeros(len(values)),
+            duals=np.nan_to_num(duals),
         )

@@ -49,10 +49,10 @@ class Effort:
     def of(cls, pods: float) -> Effort:
         """Return the default effort for so many *pods*."""
         if pods <= 100:
-            return cls(Budget(100_000, (100,)), (), Repair(5))
+            return cls(Budget(45_000, (100,)), (), Repair(5))
         if pods <= 1_000:
-            return cls(Budget(4_000_000, (300, 3_000, 60_000)), (), Repair(10))
-        return cls(Budget(15_000_000, (300, 3_000, 60_000)), (), Repair(5))
+            return cls(Budget(3_000_000, (300, 3_000, 60_000)), (), Repair(10))
+        return cls(Budget(12_000_000, (300, 3_000, 60_000)), (), Repair(5))
 
     @classmethod
     def thorough(cls) -> Effort:
@@ -189,7 +189,7 @@ def stages(
     members = worth if small is part.problem else worth_alone(part.problem)
     best.offer(refined(part.problem, coarse, first, members), "greedy")
     yield best.packing()
-    if best.gap() <= effort.gap:
+    if best.gap() <= effort.gap or expired():
         return
 
     duals, active, known = _relaxed(part.problem, coarse, active)
