@@ -98,10 +98,11 @@ def synthetic(kind: str, count: int, shapes: int = 0, seed: int = 1) -> Pods:
 
 
 def spread(count: int, groups: int = 24, seed: int = 1) -> tuple[Pods, NDArray[np.float64]]:
-    """Return *count* services of which four in ten spread over nodes, and how many a node may hold.
+    """Return *count* services of which four in ten spread over nodes, and how many a node may
+    hold.
 
-    Every group is one more resource, of which a node has one (anti-affinity) or up to three (hostname
-    spread with that maxSkew) and each of its pods takes one.
+    Every group is one more resource, of which a node has one (anti-affinity) or up to three
+    (hostname spread with that maxSkew); each of its pods takes one.
     """
     dice = np.random.default_rng(seed)
     pods = synthetic("services", count, seed=seed)

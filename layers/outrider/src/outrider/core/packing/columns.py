@@ -17,13 +17,12 @@ import numpy as np
 
 from outrider.core.packing.bins import Bins
 from outrider.core.packing.bound import Charges, proof
-from outrider.core.packing.duals import Duals, penalties
-from outrider.core.packing.linear import INFINITY, Model, Sparse
+from outrider.core.packing.duals import Duals
+from outrider.core.packing.master import Master
 from outrider.core.packing.pricing import Contents, Knapsacks, Relaxed
-from outrider.core.packing.problem import UNBOUNDED, Floats, Ints, Problem
+from outrider.core.packing.problem import Floats, Ints, Problem
 from outrider.core.packing.search import search
 
-SOLVING = 2  # rows times columns of the master for a unit of work
 SEARCHING = 2  # units of work for looking at partial contents in a search
 FREE = 1e-9  # what a free bin counts, to divide by
 PER_ROUND = 100  # columns added a round: more make the master slow, fewer make more rounds
@@ -59,79 +58,6 @@ class Generated:
     rounds: int
 
 
-class Master:
-    """The program that buys bins by known contents, with pods left out at a penalty."""
-
-    def __init__(self, problem: Problem, contents: Contents) -> None:
-        """Pass the program with its first *contents*."""
-        self.problem = problem
-        self.contents = Contents(np.zeros(0, dtype=np.int64), np.zeros((0, len(problem.demand))))
-        # Prices are scaled to the dearest, or the solver's tolerances would mean nothing.
-        self._unit = max(float(problem.price.max(initial=0.0)), 1e-9)
-        self._scarce = np.flatnonzero(problem.supply != UNBOUNDED)
-        self._known: set[tuple[int, bytes]] = set()
-        classes, limits = len(problem.demand), len(problem.limits)
-        rows = classes + limits + len(self._scarce)
-        left_out = np.zeros((classes, rows))
-        left_out[:, :classes] = np.eye(classes)
-        self._model = Model(
-            cost=penalties(problem) / self._unit,
-            columns=Sparse.of(left_out),
-            row_lower=np.concatenate(
-                [problem.demand, -problem.limits, -problem.supply[self._scarce]]
-            ),
-            row_upper=np.full(rows, INFINITY),
-        )
-        self.add(contents, np.arange(len(contents.types)), len(contents.types))
-
-    def add(self, contents: Contents, rows: Ints, most: int) -> int:
-        """Add the first *most* new ones of the *contents* in *rows*; return how many there were."""
-        new: list[int] = []
-        for row in rows:
-            key = (int(contents.types[row]), contents.counts[row].tobytes())
-            if key not in self._known:
-                self._known.add(key)
-                new.append(int(row))
-                if len(new) == most:
-                    break
-        if new:
-            added = contents.take(np.array(new))
-            self.contents = self.contents.plus(added)
-            self._model.add(
-                self.problem.price[added.types] / self._unit, Sparse.of(self._column(added))
-            )
-        return len(new)
-
-    def _column(self, contents: Contents) -> Floats:
-        """Return the rows of the program that *contents* stand in, dense, [P, rows]."""
-        return np.hstack(
-            [
-                contents.counts,
-                -self.problem.usage[contents.types],
-                -(contents.types[:, None] == self._scarce).astype(np.float64),
-            ]
-        )
-
-    def size(self) -> int:
-        """Return rows times columns."""
-        return len(self.problem.demand) * len(self.contents.types)
-
-    def solve(self) -> tuple[Floats, Duals]:
-        """Return the best fractions of what is known, and the duals."""
-        solved = self._model.solve()
-        classes, limits = len(self.problem.demand), len(self.problem.limits)
-        duals = np.maximum(solved.duals, 0.0) * self._unit
-        scarcity = np.zeros(len(self.problem.price))
-        scarcity[self._scarce] = duals[classes + limits :]
-        return solved.values[classes:], Duals(
-            worth=duals[:classes],
-            limit=duals[classes : classes + limits],
-            scarcity=scarcity,
-            resource=np.zeros((0, 0)),
-            value=solved.objective * self._unit,
-        )
-
-
 def generate(
     problem: Problem,
     first: Bins,
@@ -148,7 +74,7 @@ def generate(
         contents = pricing.priced(current)
         if master.add(contents, _gainful(problem, contents, current), PER_ROUND):
             times, current = master.solve()
-            pricing.work += master.size() // SOLVING
+            pricing.work += master.work
             pricing.fruitless = 0
         else:
             pricing.go_deeper()
@@ -197,7 +123,7 @@ class _Pricing:
         price = problem.price + problem.usage @ at.limit + at.scarcity
         relaxed = self.knapsacks.relaxed(at.worth)
         contents, filling = self.knapsacks.filled(at.worth, relaxed, price)
-        self.work += filling
+        self.work += filling + relaxed.work
         self.better = False
         if not self.depth:
             return contents

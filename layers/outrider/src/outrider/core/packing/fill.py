@@ -57,23 +57,44 @@ def in_own_order(problem: Problem, types: Ints, order: Ints, most: Floats, start
     requests = np.ascontiguousarray(problem.requests.T)
     # Division by NaN is NaN, and fmin passes over it: what is not asked for sets no bound.
     divisors = np.where(requests > 0, requests, np.nan)
-    asked = requests > 0
-    # Most classes ask for CPU and memory; what few ask for is looked at when one of them comes.
-    common = np.flatnonzero(asked.mean(axis=1) > COMMON)
-    rare = np.setdiff1d(np.flatnonzero(asked.any(axis=1)), common)
+    common, rare = _common_and_rare(requests)
     left = most - counts
     for step in range(order.shape[1]):
         pod_class = order[:, step]
         take = np.where(pod_class >= 0, left[pod_class, trials], 0.0)
         for resource in common:
             np.fmin(take, np.floor(room[resource] / divisors[resource, pod_class]), out=take)
-        if len(rare):
-            for resource in rare[asked[np.ix_(rare, np.unique(pod_class))].any(axis=1)]:
-                np.fmin(take, np.floor(room[resource] / divisors[resource, pod_class]), out=take)
+        for which in rare:
+            resource = which[pod_class]
+            rows = np.flatnonzero((resource >= 0) & (take > 0))
+            one, kind = resource[rows], pod_class[rows]
+            take[rows] = np.minimum(take[rows], np.floor(room[one, rows] / requests[one, kind]))
         np.maximum(take, 0.0, out=take)
         if not take.any():
             continue
         counts[pod_class, trials] += take
         left[pod_class, trials] -= take
-        room -= take * requests[:, pod_class]
+        for resource in common:
+            room[resource] -= take * requests[resource, pod_class]
+        for which in rare:
+            resource = which[pod_class]
+            rows = np.flatnonzero((resource >= 0) & (take > 0))
+            room[resource[rows], rows] -= take[rows] * requests[resource[rows], pod_class[rows]]
     return counts.T
+
+
+def _common_and_rare(requests: Floats) -> tuple[Ints, list[Ints]]:
+    """Return the resources that many classes ask for, and lists of one other for each class.
+
+    Everyone asks for CPU and memory; a host port or a spread group is asked for by few, and there
+    may be dozens of such. A list names for every class its first, its second and so on, or -1.
+    """
+    asked = requests > 0
+    common = np.flatnonzero(asked.mean(axis=1) > COMMON)
+    asked[common] = False
+    place = np.cumsum(asked, axis=0) * asked
+    rare = []
+    for turn in range(1, int(place.max(initial=0)) + 1):
+        here = place == turn
+        rare.append(np.where(here.any(axis=0), here.argmax(axis=0), -1))
+    return common, rare

@@ -38,11 +38,12 @@ class Sparse:
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """What the solver found: the objective, one value a column, one dual a row."""
+    """What the solver found: the objective, one value a column, one dual a row, and its steps."""
 
     objective: float
     values: Floats
     duals: Floats
+    steps: int
 
 
 class Model:
@@ -100,6 +101,10 @@ class Model:
             columns.values,
         )
 
+    def drop(self, columns: Ints) -> None:
+        """Take variables out."""
+        self._solver.deleteCols(len(columns), columns.astype(np.int32))
+
     def costs(self, cost: Floats) -> None:
         """Change what the variables cost."""
         self._solver.changeColsCost(len(cost), np.arange(len(cost), dtype=np.int32), cost)
@@ -111,8 +116,10 @@ class Model:
         optimal = self._solver.getModelStatus() == OPTIMAL
         values, duals = np.array(solution.col_value), np.array(solution.row_dual)
         # What a stopped solver leaves behind need not be feasible: nothing is bought by it.
+        information = self._solver.getInfo()
         return Solved(
-            objective=float(self._solver.getInfo().objective_function_value),
+            objective=float(information.objective_function_value),
             values=values if optimal else np.zeros(len(values)),
             duals=np.nan_to_num(duals),
+            steps=max(0, int(information.simplex_iteration_count)),
         )

@@ -18,6 +18,7 @@ from outrider.core.packing.problem import Floats, Ints, Problem
 
 WHOLE = 1e-9  # a relaxed count so close below a whole number is that number
 SMALL = 1e-12
+SOLVING = 300  # units of work of a step of the solver
 TRIALS = 600  # contents tried at a time, beside the rounded ones
 
 
@@ -28,6 +29,7 @@ class Relaxed:
     resource: Floats
     contents: Floats
     value: Floats
+    work: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class Knapsacks:
         value += np.bincount(
             self._which, weights=np.maximum(profit, 0.0) * self._upper, minlength=types
         )
-        return Relaxed(duals / self._scale, contents, value)
+        return Relaxed(duals / self._scale, contents, value, SOLVING * solved.steps)
 
     def filled(self, worth: Floats, relaxed: Relaxed, price: Floats) -> tuple[Contents, int]:
         """Return good whole contents, and the work: how often a bin was offered a class.
