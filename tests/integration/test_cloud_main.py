@@ -7,6 +7,7 @@ that is pushed becomes a seed. Nothing is faked but AWS and Kubernetes themselve
 
 from __future__ import annotations
 
+import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -199,3 +200,17 @@ def test_the_same_seed_gives_the_same_run() -> None:
             return cloud.timeline.entries()
 
     assert story() == story()
+
+
+def test_every_payload_under_events_is_taken(cloud: Cloud) -> None:
+    """Each can be put as it is, about machines that are nobody's, and none ends as a dead
+    letter.
+    """
+    assert cloud.stack is not None
+    for path in sorted((TEMPLATE.parent / "events").glob("*.json")):
+        cloud.put_event(json.loads(path.read_text()))
+    cloud.run(120)
+    dead = cloud.stack.outputs["DeadLetterQueueUrls"].split(",")
+    assert {url: cloud.pollers.depth(url.rpartition("/")[2])[0] for url in dead} == dict.fromkeys(
+        dead, 0
+    )

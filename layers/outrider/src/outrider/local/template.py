@@ -42,7 +42,11 @@ class Template:
     definitions: Mapping[str, Path] = field(default_factory=dict)
 
 
-class _Loader(yaml.SafeLoader):
+# libyaml's loader where the wheel has it: ten times as fast, and the same tree.
+_FASTEST: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_FASTEST):  # type: ignore[misc, valid-type]
     """YAML with CloudFormation's short forms."""
 
 
