@@ -83,7 +83,7 @@ def test_on_demand_by_default() -> None:
 def test_unavailable_offering_is_absent() -> None:
     """96, 97: an offering marked unavailable is not on the list; once it is back, it is."""
 
-    def goods(available: bool) -> dict[str, Any]:
+    def goods(*, available: bool) -> dict[str, Any]:
         return catalog(
             instance_type(
                 "t",
@@ -94,8 +94,8 @@ def test_unavailable_offering_is_absent() -> None:
             )
         )
 
-    assert planned(pod(), catalog=goods(False)).zones("pod") == {ZONES[1]}
-    assert planned(pod(), catalog=goods(True)).zones("pod") == set(ZONES[:2])
+    assert planned(pod(), catalog=goods(available=False)).zones("pod") == {ZONES[1]}
+    assert planned(pod(), catalog=goods(available=True)).zones("pod") == set(ZONES[:2])
 
 
 @pytest.mark.parametrize(("gpus", "types"), [(1, {"g.one", "g.four", "p.eight"}), (5, {"p.eight"})])

@@ -1,7 +1,7 @@
 """Builders: manifests in one line, as documents that the real parsers read.
 
-Every builder returns the JSON of one object; what a test does not say has a harmless default, and any
-field may be overridden by *spec* or *metadata*. Amounts are Kubernetes quantities.
+Every builder returns the JSON of one object; what a test does not say has a harmless default, and
+any field may be overridden by *spec* or *metadata*. Amounts are Kubernetes quantities.
 """
 
 from __future__ import annotations
@@ -50,48 +50,35 @@ def pod(
     status: Mapping[str, Any] | None = None,
 ) -> Json:
     """Return a Pod; bound and running where *node* is given."""
-    asked = dict(requests or {})
-    if cpu is not None:
-        asked.setdefault("cpu", cpu)
-    if memory is not None:
-        asked.setdefault("memory", memory)
-    if gpu is not None:
-        asked[GPU] = str(gpu)
-    container: Json = {"name": "main", "image": "app", "resources": {"requests": asked}}
-    if GPU in asked:
-        container["resources"]["limits"] = {GPU: asked[GPU]}
-    if host_port is not None:
-        container["ports"] = [{"containerPort": host_port, "hostPort": host_port}]
-    body: Json = {"containers": [container]}
-    if selector:
-        body["nodeSelector"] = dict(selector)
-    affinity = _affinity(required, preferred, near, near_preferred, apart, apart_preferred)
-    if affinity:
-        body["affinity"] = affinity
-    if tolerations:
-        body["tolerations"] = list(tolerations)
-    if spread:
-        body["topologySpreadConstraints"] = list(spread)
-    if claims:
-        body["volumes"] = [
+    optional: Json = {
+        "nodeSelector": dict(selector or {}),
+        "affinity": _affinity(required, preferred, near, near_preferred, apart, apart_preferred),
+        "tolerations": list(tolerations or ()),
+        "topologySpreadConstraints": list(spread or ()),
+        "volumes": [
             {"name": f"v{index}", "persistentVolumeClaim": {"claimName": claim}}
             for index, claim in enumerate(claims)
-        ]
-    if priority is not None:
-        body["priority"] = priority
-    if node is not None:
-        body["nodeName"] = node
-    body.update(spec or {})
-    about: Json = {"name": name, "namespace": namespace, "uid": f"uid-{namespace}-{name}"}
-    if labels:
-        about["labels"] = dict(labels)
-    if annotations:
-        about["annotations"] = dict(annotations)
-    if owner:
-        about["ownerReferences"] = [
-            {"apiVersion": "v1", "kind": owner[0], "name": owner[1], "uid": "u", "controller": True}
-        ]
-    about.update(metadata or {})
+        ],
+        "nodeName": node,
+        "priority": priority,
+    }
+    body: Json = {
+        "containers": [_container(cpu, memory, gpu, requests, host_port)],
+        **{key: value for key, value in optional.items() if value or value == 0},
+        **(spec or {}),
+    }
+    about: Json = {
+        "name": name,
+        "namespace": namespace,
+        "uid": f"uid-{namespace}-{name}",
+        "labels": dict(labels or {}),
+        "annotations": dict(annotations or {}),
+        "ownerReferences": [
+            {"apiVersion": "v1", "kind": kind, "name": who, "uid": "u", "controller": True}
+            for kind, who in ([owner] if owner else [])
+        ],
+        **(metadata or {}),
+    }
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -99,6 +86,26 @@ def pod(
         "spec": body,
         "status": {"phase": "Running" if node else "Pending", **(status or {})},
     }
+
+
+def _container(
+    cpu: str | None,
+    memory: str | None,
+    gpu: int | str | None,
+    requests: Mapping[str, str] | None,
+    host_port: int | None,
+) -> Json:
+    stated = {"cpu": cpu, "memory": memory, GPU: None if gpu is None else str(gpu)}
+    asked = {
+        **{key: value for key, value in stated.items() if value is not None},
+        **(requests or {}),
+    }
+    container: Json = {"name": "main", "image": "app", "resources": {"requests": asked}}
+    if GPU in asked:
+        container["resources"]["limits"] = {GPU: asked[GPU]}
+    if host_port is not None:
+        container["ports"] = [{"containerPort": host_port, "hostPort": host_port}]
+    return container
 
 
 def _affinity(
