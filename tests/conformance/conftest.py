@@ -1,6 +1,6 @@
-"""The cluster that the probe asks: the embedded API, or the one that KUBECONFIG_CONFORMANCE names.
+"""The cluster that the probe asks: the embedded API, `make e2e`'s, or KUBECONFIG_CONFORMANCE's.
 
-Inputs: the environment variable. Outputs: `probe`, a plain HTTP client with a namespace of its own
+Inputs: the environment variable, and the plugin that `make e2e` loads. Outputs: `probe`, a plain HTTP client with a namespace of its own
 that is deleted at the end. Nothing is mocked; the embedded API is asked over TLS like any other.
 """
 
@@ -18,11 +18,17 @@ from outrider.local.timeline import Timeline
 from tests.conformance.probe import Probe
 
 VARIABLE = "KUBECONFIG_CONFORMANCE"
+REAL = "tests.e2e.real.plugin"
 
 
 @pytest.fixture(scope="session")
-def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def kubeconfig(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """Name a kubeconfig of the cluster under test."""
+    if request.config.pluginmanager.has_plugin(REAL):
+        yield request.getfixturevalue("control_plane").kubeconfig
+        return
     named = os.environ.get(VARIABLE)
     if named:
         yield Path(named)

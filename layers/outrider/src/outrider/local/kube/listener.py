@@ -96,20 +96,22 @@ class Authority:
         )
         self.pem = authority.public_bytes(serialization.Encoding.PEM).decode()
 
+    def server_pem(self) -> tuple[bytes, bytes]:
+        """Return the server's certificate and its private key."""
+        key = self._server_key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        return self._server.public_bytes(serialization.Encoding.PEM), key
+
     def server_context(self) -> ssl.SSLContext:
         """Return the TLS context of the server."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.set_alpn_protocols(["http/1.1"])
         with tempfile.TemporaryDirectory(prefix="outrider-tls-") as folder:
             path = Path(folder) / "server.pem"  # the ssl module reads certificates from files only
-            path.write_bytes(
-                self._server_key.private_bytes(
-                    serialization.Encoding.PEM,
-                    serialization.PrivateFormat.PKCS8,
-                    serialization.NoEncryption(),
-                )
-                + self._server.public_bytes(serialization.Encoding.PEM)
-            )
+            path.write_bytes(b"".join(self.server_pem()))
             context.load_cert_chain(path)
         return context
 
