@@ -69,6 +69,7 @@ def test_a_large_image_is_seeded() -> None:
         (_usage(), _image(TRAINER, 9.5, "arm64"), "auto", "no manifest for its nodes"),
         (_usage(), None, "other/image", "lists other images"),
         (_usage(), _image("else:1"), "auto", "does not have it"),
+        (_usage("quay.io/a/b:1"), None, "auto", "list it in outrider.dev/seed"),
     ],
 )
 def test_a_refusal_says_why(usage: Usage, image: Image | None, asked: str, said: str) -> None:
@@ -201,7 +202,8 @@ def test_volumes_hold_what_is_unpacked() -> None:
 
 def test_five_hundred_images_of_fifty_pools_are_quick() -> None:
     """Planning 500 images x 50 NodePools takes well under a second."""
-    images = {f"r/{n}:1": _image(f"r/{n}:1", 2) for n in range(500)}
+    host = "1.dkr.ecr.us-east-1.amazonaws.com"
+    images = {f"{host}/{n}:1": _image(f"{host}/{n}:1", 2) for n in range(500)}
     usages = [
         (_usage(name, node_class=f"c{pool}"), *mode("auto"))
         for pool in range(50)

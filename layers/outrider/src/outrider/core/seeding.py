@@ -26,6 +26,8 @@ GIB = 1024**3
 SNAPSHOTTER = "overlayfs"
 SEEDABLE = frozenset({Family.AL2023, Family.BOTTLEROCKET})
 
+ECR = ".dkr.ecr."  # by itself only the registry that our role reads is looked at
+
 WORTHWHILE_BYTES = 500 * 1000**2  # below this a pull takes a few seconds, as long as a cold volume
 UNPACKED_FACTOR = 2.2  # 9.5 GB compressed were 20.4 GB on disk (events-fleet-seeding 3.3)
 HEADROOM = 1.3
@@ -134,6 +136,8 @@ def allowed(usage: Usage, asked: Mode, listed: Sequence[str]) -> str | None:
         return "the node class has outrider.dev/seed: off"
     if usage.family not in SEEDABLE:
         return f"a node of AMI family {usage.family} cannot be seeded"
+    if asked is Mode.AUTO and ECR not in usage.reference:
+        return "it is not in ECR; list it in outrider.dev/seed to have it seeded"
     if asked is Mode.LISTED and not any(same_image(usage.reference, name) for name in listed):
         return "the node class lists other images"
     if usage.private and asked is not Mode.PRIVATE:

@@ -31,7 +31,7 @@ from outrider.core.launch.template import content_hash
 from outrider.core.launch.userdata import seeder
 from outrider.core.seeding import Image, Seed, State, Usage
 from outrider.errors import CapacityError, CloudError, NotFound
-from outrider.flows.decisions import decision_id, publish
+from outrider.flows.decisions import LISTED, decision_id, publish
 from outrider.flows.ports import World
 
 LOCK_SECONDS = 4 * 3600.0
@@ -70,18 +70,18 @@ def plan(carried: Carried, world: World) -> Answer:
     wanted = carried.get("images")
     usages = list(_usages(state, pushed))
     names = {
-        usage.reference for usage, asked, listed in usages if _worth_asking(usage, asked, listed)
+        usage.reference
+        for usage, asked, listed in usages
+        if seeding.allowed(usage, asked, listed) is None
     }
     images = {name: found for name in sorted(names) if (found := world.cloud.image(name))}
     narrowed = frozenset(pushed) or (frozenset(wanted) if wanted else None)
     builds, refused = seeding.decide(usages, images, world.ledger.seeds(), narrowed or None)
-    for refusal in refused:
-        world.telemetry.log(
-            "not seeded",
-            image=refusal.reference,
-            node_class=refusal.node_class,
-            reason=refusal.reason,
-        )
+    world.telemetry.log(
+        "seeds planned",
+        builds=[build.reason for build in builds],
+        refused=[f"{one.reference}: {one.reason}" for one in refused[:LISTED]],
+    )
     _delete_retired(world)
     execution = str(carried.get("execution") or duration.stamp(world.clock.now()))
     decision = decision_id(world.settings.cluster, "seed", execution)
@@ -163,13 +163,6 @@ def _joined(known: Usage | None, usage: Usage) -> Usage:
         private=known.private or usage.private,
         architectures=tuple(sorted({*known.architectures, *usage.architectures})),
     )
-
-
-def _worth_asking(usage: Usage, asked: seeding.Mode, listed: tuple[str, ...]) -> bool:
-    """Return whether a registry is asked about an image: by itself only ECR, which is ours."""
-    if seeding.allowed(usage, asked, listed) is not None:
-        return False
-    return asked is not seeding.Mode.AUTO or ".dkr.ecr." in usage.reference
 
 
 # --- building -------------------------------------------------------------------------------------
