@@ -84,7 +84,7 @@ class Master:
         return times, current
 
     def _forget(self, times: Floats, duals: Duals) -> Floats:
-        """Forget the columns that are furthest from being worth their price; return *times* left."""
+        """Forget the columns furthest from being worth their price; return the *times* left."""
         price = self.problem.price + self.problem.usage @ duals.limit + duals.scarcity
         price = price[self.contents.types]
         loss = 1.0 - self.contents.counts @ duals.worth / np.maximum(price, 1e-9)

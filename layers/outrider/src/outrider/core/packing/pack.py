@@ -119,7 +119,12 @@ class _Best:
         return float(least[self.bins.packed() > 0].max(initial=0.0))
 
     def gap(self) -> float:
-        """Return how far above its bound the price that is minimised is."""
+        """Return how far above its bound the price that is minimised is.
+
+        While pods are left out it is not known: other bins may have room for them under the limits.
+        """
+        if (self.bins.packed() < self.part.problem.demand).any():
+            return np.inf
         price, bound = self.bins.price(self.part.problem.price), self.bound()
         if price <= bound:
             return 0.0
