@@ -1,4 +1,4 @@
-"""Laws of planning: whatever the pods, pools, nodes and catalogue, no plan breaks Kubernetes' rules.
+"""Laws of planning: whatever the pods, pools, nodes and catalogue, no plan breaks a rule.
 
 Nothing is mocked: documents go through the real parsers, plans through the JSON that the command
 prints, and a judge that shares no code with the planner looks at them.
@@ -166,7 +166,7 @@ def catalogues(draw: st.DrawFn) -> dict[str, Any]:
         if draw(st.integers(1, 4)) == 1:
             sold.append(
                 offering(
-                    sorted(zones)[0],
+                    min(zones),
                     "reserved",
                     0.0,
                     reservation=f"cr-{place}",

@@ -12,7 +12,7 @@ It understands what the generators of tests/properties make: it is a judge, not 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice, product
@@ -267,8 +267,6 @@ class _World:
         for pick in islice(product(*picks), MOST_COMBINATIONS):
             machines = self.existing() + list(pick)
             homes = {machine.name: machine for machine in machines}
-            for machine in pick:
-                machine.pods.clear()
             waiting = [
                 (self.pods[item["pod"]], homes[item["node"]]) for item in plan["placements"]
             ] + [
@@ -276,10 +274,24 @@ class _World:
                 for launch in plan["launches"]
                 for key in launch["pods"]
             ]
-            stuck = self._schedule(waiting, machines)
+            stuck = self._in_some_order(waiting, machines)
             if stuck:
                 yield f"{stuck} cannot be scheduled where the plan puts it"
                 return
+
+    def _in_some_order(self, waiting: list[tuple[Json, Machine]], machines: list[Machine]) -> str:
+        """Return a pod that is stuck in every order that is tried, "" where one works."""
+        stuck = ""
+        before = [list(machine.pods) for machine in machines]
+        for rank in (_by_spread, _by_affinity, _by_freedom):
+            for machine, pods in zip(machines, before, strict=True):
+                machine.pods[:] = pods
+            stuck = self._schedule(waiting, machines, rank)
+            if not stuck:
+                break
+        for machine, pods in zip(machines, before, strict=True):
+            machine.pods[:] = pods
+        return stuck
 
     def _keys(self) -> set[str]:
         keys = set()
@@ -301,9 +313,14 @@ class _World:
             found.setdefault(identity, machine)
         return list(found.values())
 
-    def _schedule(self, waiting: list[tuple[Json, Machine]], machines: list[Machine]) -> str:
-        """Schedule pods where they belong, in any order that works; return one that is stuck."""
-        left = sorted(waiting, key=lambda item: (not _is_constrained(item[0]), _key(item[0])))
+    def _schedule(
+        self,
+        waiting: list[tuple[Json, Machine]],
+        machines: list[Machine],
+        rank: Callable[[Json], bool],
+    ) -> str:
+        """Schedule pods where they belong, those of *rank* first; return one that is stuck."""
+        left = sorted(waiting, key=lambda item: (not rank(item[0]), _key(item[0])))
         while left:
             for place, (pod, machine) in enumerate(left):
                 if self._admits(pod, machine, machines):
@@ -496,8 +513,16 @@ def _terms(pod: Json, kind: str) -> list[Json]:
     return found
 
 
-def _is_constrained(pod: Json) -> bool:
+def _by_spread(pod: Json) -> bool:
     return bool(_spreads(pod) or _terms(pod, "podAffinity") or _terms(pod, "podAntiAffinity"))
+
+
+def _by_affinity(pod: Json) -> bool:
+    return bool(_terms(pod, "podAffinity"))
+
+
+def _by_freedom(pod: Json) -> bool:
+    return not _by_spread(pod)
 
 
 def _matches(selector: Json | None, pod: Json) -> bool:

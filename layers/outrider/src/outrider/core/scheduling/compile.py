@@ -15,6 +15,7 @@ from outrider.apis.nodeclass import EC2NodeClass
 from outrider.apis.nodepool import NodePool
 from outrider.apis.placement import PREFER_NO_SCHEDULE
 from outrider.apis.pod import Pod
+from outrider.core.catalog import overlays
 from outrider.core.catalog.capacity import derive
 from outrider.core.catalog.facts import ClusterFacts
 from outrider.core.catalog.instancetype import Catalog, InstanceType
@@ -56,9 +57,10 @@ def compiled(
     daemons = daemon_sets.daemons(state.daemonsets, running)
     axis = _axis(pods, daemons)
     facts = ClusterFacts.of(state)
-    goods = market(catalog)
+    stated = overlays.read(state.overlays) if state.overlays else ()
+    goods = market(overlays.priced(catalog, stated))
     pools, unusable = usable(state)
-    shelves = _shelves(state, pools, goods, axis, facts, daemons)
+    shelves = _shelves(state, pools, goods, axis, facts, daemons, stated)
     volumes = Volumes(state)
     of_types = {kind.name: kind for kind in catalog.instance_types}
     found = places(state, daemons, volumes, moving, _held_by_types(state, of_types, facts))
@@ -156,6 +158,7 @@ def _shelves(
     axis: Axis,
     facts: ClusterFacts,
     daemons: tuple[daemon_sets.Daemon, ...],
+    stated: tuple[overlays.Overlay, ...],
 ) -> tuple[Shelf, ...]:
     used = usage(state)
     return tuple(
@@ -167,7 +170,8 @@ def _shelves(
             axis,
             facts,
             daemons,
-            used.get(pool.name, {}),
+            used=used.get(pool.name, {}),
+            overlays=stated,
         )
         for index, pool in enumerate(pools)
     )

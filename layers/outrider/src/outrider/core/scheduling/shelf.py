@@ -8,8 +8,8 @@ F7, F22, F71 and cli.md's rules 3, 8. Refuses to know the pods that come.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -31,6 +31,7 @@ from outrider.apis.quantity import Resources
 from outrider.core.catalog.capacity import derive
 from outrider.core.catalog.facts import ClusterFacts
 from outrider.core.catalog.instancetype import InstanceType
+from outrider.core.catalog.overlays import Overlay, devices
 from outrider.core.requirements import Requirement, Requirements
 from outrider.core.scheduling.daemons import Daemon
 from outrider.core.scheduling.supply import Amounts, Codes, Market, Mask, state
@@ -208,12 +209,14 @@ def shelf(
     axis: Axis,
     facts: ClusterFacts,
     daemons: tuple[Daemon, ...],
+    *,
     used: Mapping[str, int],
+    overlays: Sequence[Overlay] = (),
 ) -> Shelf:
     """Return the shelf of *pool*; *used* is what its nodes have, `nodes` included."""
     requirements = requirements_of(pool)
     base = base_rows(market, requirements, node_class)
-    types = _derived(market, base, node_class, facts)
+    types = _derived(market, base, node_class, facts, overlays)
     applicable = tuple(daemon for daemon in daemons if daemon.accepts(pool.taints))
     limits = pool.spec.limits
     limited = tuple(sorted(limits))
@@ -242,12 +245,22 @@ def shelf(
 
 
 def _derived(
-    market: Market, base: Mask, node_class: EC2NodeClass | None, facts: ClusterFacts
+    market: Market,
+    base: Mask,
+    node_class: EC2NodeClass | None,
+    facts: ClusterFacts,
+    overlays: Sequence[Overlay],
 ) -> tuple[InstanceType | None, ...]:
     wanted = set(market.row_type[base].tolist())
+    giving = [overlay for overlay in overlays if overlay.capacity]
+
+    def derived(kind: InstanceType) -> InstanceType:
+        known = derive(kind, node_class, facts)
+        extra = devices(kind, giving) if giving else {}
+        return replace(known, capacity={**known.capacity, **extra}) if extra else known
+
     return tuple(
-        derive(kind, node_class, facts) if index in wanted else None
-        for index, kind in enumerate(market.types)
+        derived(kind) if index in wanted else None for index, kind in enumerate(market.types)
     )
 
 

@@ -1,0 +1,141 @@
+"""explain: the reasoning for one pod, placed or not.
+
+Decides which constraints dropped which NodePools, types, zones and capacity types, in the order in
+which they bite, and what was chosen in the end. It plans all pods as `plan` does and looks at one.
+Refuses to plan differently for being watched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from outrider.apis.labels import CAPACITY_TYPE, ZONE
+from outrider.apis.pod import Pod
+from outrider.core.catalog.instancetype import Catalog
+from outrider.core.clusterstate import ClusterState
+from outrider.core.scheduling import devices
+from outrider.core.scheduling.compile import compiled
+from outrider.core.scheduling.plan import plan
+from outrider.core.scheduling.policy import DEFAULT, Policy
+from outrider.core.scheduling.reasons import steps
+from outrider.core.scheduling.result import Launch, Placement, Plan, Reason, Rejection
+from outrider.core.scheduling.run import Run
+from outrider.core.scheduling.supply import Market, Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left of a pool's offerings after one constraint, and what fell to it."""
+
+    constraint: str
+    types: int
+    zones: tuple[str, ...]
+    capacity_types: tuple[str, ...]
+    dropped_types: tuple[str, ...]
+    dropped_zones: tuple[str, ...]
+    dropped_capacity_types: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStory:
+    """One NodePool: why it takes no part, or what each constraint left of it."""
+
+    node_pool: str
+    reason: Reason | None
+    steps: tuple[Left, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One pod: its place, its launch or its rejection, and the pools' stories."""
+
+    pod: str
+    pools: tuple[PoolStory, ...]
+    relaxed: int
+    placement: Placement | None = None
+    launch: Launch | None = None
+    rejection: Rejection | None = None
+
+
+def explain(
+    state: ClusterState,
+    pods: Iterable[Pod],
+    key: str,
+    catalog: Catalog,
+    policy: Policy = DEFAULT,
+    now: datetime | None = None,
+    expired: Callable[[], bool] = lambda: False,
+) -> Explanation | None:
+    """Return the reasoning for the pod *key* among *pods*; None where it is not among them."""
+    waiting = tuple(pods)
+    pod = next((item for item in waiting if item.key == key), None)
+    if pod is None:
+        return None
+    answer = plan(state, waiting, catalog, policy, now, expired)
+    alone = compiled(state, (pod,), catalog, policy, {}, devices.verdicts(state, (pod,)))
+    problem = alone.problem
+    run = Run.of(problem)
+    asks = problem.classes[0].asks
+    level = next((place for place, ask in enumerate(asks) if not problem.hopeless(ask)), -1)
+    ask = asks[level]
+    stories = [PoolStory(name, reason) for name, reason in alone.unusable.items()]
+    for shelf in problem.shelves:
+        told = []
+        before = shelf.base
+        for step in steps(run, ask, shelf):
+            told.append(_left(problem.market, step.constraint, before, step.rows))
+            before = step.rows
+            if not step.rows.any():
+                break
+        reason = _reason_in(answer, key, shelf.name)
+        stories.append(PoolStory(shelf.name, reason, tuple(told)))
+    return Explanation(
+        pod=key,
+        pools=tuple(sorted(stories, key=lambda story: story.node_pool)),
+        relaxed=level % len(asks),
+        placement=next((item for item in answer.placements if item.pod == key), None),
+        launch=next((item for item in answer.launches if key in item.pods), None),
+        rejection=next((item for item in answer.rejections if item.pod == key), None),
+    )
+
+
+def _reason_in(answer: Plan, key: str, node_pool: str) -> Reason | None:
+    for rejection in answer.rejections:
+        if rejection.pod == key:
+            return next((item for item in rejection.reasons if item.node_pool == node_pool), None)
+    return None
+
+
+def _left(market: Market, constraint: str, before: Mask, after: Mask) -> Left:
+    return Left(
+        constraint=constraint,
+        types=len(np.unique(market.row_type[after])),
+        zones=_values(market, ZONE, after),
+        capacity_types=_values(market, CAPACITY_TYPE, after),
+        dropped_types=_fallen(_types(market, before), _types(market, after)),
+        dropped_zones=_fallen(_values(market, ZONE, before), _values(market, ZONE, after)),
+        dropped_capacity_types=_fallen(
+            _values(market, CAPACITY_TYPE, before), _values(market, CAPACITY_TYPE, after)
+        ),
+    )
+
+
+def _types(market: Market, rows: Mask) -> tuple[str, ...]:
+    return tuple(market.types[kind].name for kind in np.unique(market.row_type[rows]).tolist())
+
+
+def _values(market: Market, key: str, rows: Mask) -> tuple[str, ...]:
+    column = market.column(key)
+    if column is None:
+        return ()
+    codes = np.unique(column.codes[rows]).tolist()
+    return tuple(sorted(value for code in codes for value in column.states[code].values))
+
+
+def _fallen(before: tuple[str, ...], after: tuple[str, ...]) -> tuple[str, ...]:
+    kept = set(after)
+    return tuple(item for item in before if item not in kept)
