@@ -15,7 +15,7 @@ OFFLINE := AWS_DEFAULT_REGION=us-east-1 AWS_ACCESS_KEY_ID=testing AWS_SECRET_ACC
   AWS_EC2_METADATA_DISABLED=true SAM_CLI_TELEMETRY=0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test unit bench demo build layer-host e2e pr ci clean
+.PHONY: help setup fmt lint test unit bench demo build layer-host e2e e2e-build pr ci clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{split($$1, n, ":"); printf "  make %-12s %s\n", n[1], $$2}'
@@ -24,7 +24,7 @@ demo: $(STAMP)  ## the whole job on this machine, in about a minute; REPORT=demo
 	@$(BIN)/outrider demo $(if $(REPORT),--report $(REPORT))
 
 test: $(STAMP)  ## every test that needs no account and no control plane
-	$(BIN)/python -m pytest -m "not bench" $(if $(ONLY),-k "$(ONLY)")
+	$(BIN)/python -m pytest -m "not bench and not e2e_real" $(if $(ONLY),-k "$(ONLY)")
 
 unit: $(STAMP)  ## the planner's tests alone
 	$(BIN)/python -m pytest tests/unit tests/properties
@@ -60,9 +60,11 @@ layer-host: $(STAMP)  ## the layers for this machine's Python, in build/layer-ho
 bench: $(STAMP) layer-host  ## speed and memory, against tests/benchmarks
 	$(BIN)/python -m pytest -m bench tests/benchmarks
 
-e2e: $(STAMP)  ## the promises about Kubernetes against a real API server (KUBECONFIG_CONFORMANCE names it)
-	@test -n "$$KUBECONFIG_CONFORMANCE" || { echo "set KUBECONFIG_CONFORMANCE to a kubeconfig; see tests/conformance"; exit 1; }
-	$(BIN)/python -m pytest tests/conformance
+e2e: $(STAMP) e2e-build  ## the promises about Kubernetes, on a real control plane on loopback
+	$(BIN)/python -m pytest -p tests.e2e.real.plugin $(if $(ONLY),-k "$(ONLY)") tests/conformance tests/e2e/real
+
+e2e-build: $(STAMP)  ## find or build that control plane (Go, into a cache folder: docs/e2e.md)
+	@$(BIN)/python -m tests.e2e.real.binaries build
 
 pr: lint test build demo  ## everything that .ci/run wants to see
 

@@ -120,6 +120,7 @@ class Probe:
     def until(self, path: str, holds: Callable[[Obj], bool], **query: str) -> Obj:
         """Watch *path* until an object for which *holds* says yes, and return it."""
         for kind, obj in self.events(path, **query):
+            assert kind != "ERROR", obj
             if kind != "DELETED" and holds(obj):
                 return obj
         raise AssertionError(f"{path} {query}: it did not come to pass")

@@ -29,7 +29,7 @@ PDBS = "policy/v1", "poddisruptionbudgets"
 
 def condition(obj: Obj, kind: str) -> Obj:
     """Return a status condition, empty where it is not there."""
-    found = [one for one in obj.get("status", {}).get("conditions", ()) if one["type"] == kind]
+    found = [one for one in obj.get("status", {}).get("conditions") or () if one["type"] == kind]
     return found[0] if found else {}
 
 
@@ -215,16 +215,19 @@ def test_a_write_that_changes_nothing_keeps_the_revision(probe: Probe) -> None:
 
 def test_json_patches_hold_or_do_nothing(probe: Probe) -> None:
     """A JSON patch whose test fails is refused whole."""
-    probe.must("POST", probe.configmaps, {"metadata": {"name": "jp"}, "data": {"a": "1"}})
+    meta = {"name": "jp", "annotations": {"a": "1"}}
+    probe.must("POST", probe.configmaps, {"metadata": meta, "data": {"a": "1"}})
     path = f"{probe.configmaps}/jp"
     good = [
         {"op": "test", "path": "/data/a", "value": "1"},
         {"op": "replace", "path": "/data/a", "value": "2"},
-        {"op": "add", "path": "/data/b~1c", "value": "3"},
+        {"op": "add", "path": "/metadata/annotations/b~1c", "value": "3"},
     ]
-    assert probe.must("PATCH", path, good, JSON_PATCH)["data"] == {"a": "2", "b/c": "3"}
+    done = probe.must("PATCH", path, good, JSON_PATCH)
+    assert done["data"] == {"a": "2"}
+    assert done["metadata"]["annotations"] == {"a": "1", "b/c": "3"}
     assert probe.send("PATCH", path, good, JSON_PATCH).status == 422
-    assert probe.must("GET", path)["data"] == {"a": "2", "b/c": "3"}
+    assert probe.must("GET", path)["data"] == {"a": "2"}
 
 
 def test_strategic_patches_merge_by_key(probe: Probe) -> None:
@@ -765,13 +768,16 @@ def test_a_webhook_on_events_sees_what_its_conditions_let_through(probe: Probe) 
 
 
 def test_a_webhook_that_denies_is_obeyed_and_one_that_errs_is_not(probe: Probe) -> None:
-    """A denial refuses the write with its message; an answer for another uid fails open under
-    Ignore.
+    """A denial refuses the write with its message and code, 400 where it has none; an answer for
+    another uid fails open under Ignore.
     """
 
     def answer(request: Obj) -> Obj:
         if request["name"] == "denied":
             return {"uid": request["uid"], "allowed": False, "status": {"message": "not today"}}
+        if request["name"] == "forbidden":
+            status = {"message": "never", "code": 403, "reason": "Forbidden"}
+            return {"uid": request["uid"], "allowed": False, "status": status}
         return {"uid": "another", "allowed": False}
 
     reviewer = Reviewer(answer)
@@ -779,8 +785,10 @@ def test_a_webhook_that_denies_is_obeyed_and_one_that_errs_is_not(probe: Probe) 
     try:
         settled(probe, reviewer)
         denied = core_event(probe, "denied", "Any")
-        assert denied.status == 403
-        assert "not today" in denied.body["message"]
+        assert denied.status == 400
+        assert "denied the request: not today" in denied.body["message"]
+        forbidden = core_event(probe, "forbidden", "Any")
+        assert (forbidden.status, forbidden.body["reason"]) == (403, "Forbidden")
         assert core_event(probe, "confused", "Any").status == 201
     finally:
         probe.must("DELETE", path)

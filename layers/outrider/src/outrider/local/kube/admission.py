@@ -296,13 +296,12 @@ def _conditions_hold(webhook: Webhook, request: Obj) -> bool:
 
 
 def _denial(name: str, status: Obj) -> StatusError:
-    code = int(status.get("code") or 403)
+    """Return the refusal that a webhook's own *status* asks for; 400 where it names no error."""
+    code = max(int(status.get("code") or 0), 400)
+    said = status.get("message") or status.get("reason")
     message = f'admission webhook "{name}" denied the request'
-    if status.get("message"):
-        message += f": {status['message']}"
-    else:
-        message += " without explanation"
-    return StatusError(code, status.get("reason") or ("Forbidden" if code == 403 else ""), message)
+    message += f": {said}" if said else " without explanation"
+    return StatusError(code, status.get("reason") or "", message)
 
 
 class HttpTransport:

@@ -1,0 +1,399 @@
+"""The three walks and consolidation, told on template.yaml in discrete time.
+
+Each story is one promise to whoever runs this. The stories share one embedded cloud, each with a
+NodePool and pods of its own, and leave it empty; the last one compares two clouds of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from outrider.apis import labels
+from outrider.local.demo.push import announce, put_image, reference
+from outrider.local.timeline import Entry
+from tests.support.stage import (
+    GPU_TAINT,
+    Stage,
+    budget,
+    deployment,
+    node_class,
+    pod,
+    pool,
+    staged,
+)
+
+pytestmark = pytest.mark.e2e
+
+NO_SPOT = {"insufficientCapacity": [{"instanceType": "*", "zone": "*", "capacityType": "spot"}]}
+# One node of these holds a whole Deployment.
+FOUR_GPUS = ("g5.12xlarge", "g6.12xlarge")
+PRECIOUS = {"karpenter.sh/do-not-disrupt": "true"}
+
+
+@pytest.fixture(scope="module")
+def theatre() -> Iterator[Stage]:
+    """Give the cloud that the stories share."""
+    with staged() as stage:
+        yield stage
+
+
+@pytest.fixture
+def stage(theatre: Stage) -> Iterator[Stage]:
+    """Give the shared cloud for one story; afterwards nothing is left, nothing failed."""
+    theatre.begin()
+    yield theatre
+    theatre.clear()
+    assert theatre.errors() == []
+    assert theatre.dead_letters() == {}
+
+
+def launched(stage: Stage) -> list[Entry]:
+    """Return the instances that fleets of this story gave."""
+    return [one for fleet in stage.entries("createFleet") for one in fleet["launched"]]
+
+
+def conditions(claim: dict[str, object]) -> dict[str, str]:
+    """Return a NodeClaim's conditions by type."""
+    status = claim["status"]
+    assert isinstance(status, dict)
+    return {one["type"]: one["status"] for one in status["conditions"]}
+
+
+# --- pod to node ----------------------------------------------------------------------------------
+
+
+def test_a_pending_pod_becomes_a_running_one(stage: Stage) -> None:
+    """The webhook's hint leads to a fleet within two seconds, and the node is what was planned."""
+    stage.apply(node_class("gpu", kubelet={"maxPods": 42}), pool("walk"), pod("a", "walk"))
+    stage.expect_running("a")
+    (pending,), (hint, *_) = stage.entries("podPending", pod="default/a"), stage.entries("hint")
+    (fleet,) = stage.entries("createFleet")
+    assert pending["at"] <= hint["at"] < fleet["at"] < pending["at"] + 2
+
+    stage.expect("the node is initialized", 30, lambda: stage.decided("NodeInitialized"))
+    (claim,), node = stage.claims("walk"), stage.node_of("a")
+    wanted = {
+        "story": "walk",
+        labels.NODEPOOL: "walk",
+        "node.kubernetes.io/instance-type": fleet["launched"][0]["type"],
+        "karpenter.sh/capacity-type": "spot",
+        "topology.kubernetes.io/zone": fleet["launched"][0]["zone"],
+        "karpenter.sh/registered": "true",
+        "karpenter.sh/initialized": "true",
+    }
+    assert wanted.items() <= node["metadata"]["labels"].items()
+    assert node["spec"]["taints"] == [GPU_TAINT]
+    assert node["status"]["allocatable"]["pods"] == "42"
+    assert node["status"]["allocatable"]["nvidia.com/gpu"] == "1"
+    assert claim["status"]["nodeName"] == node["metadata"]["name"]
+    expected = dict.fromkeys(("Launched", "Registered", "Initialized", "Ready"), "True")
+    assert expected.items() <= conditions(claim).items()
+    stage.apply(node_class())
+
+
+def test_one_decision_ties_everything_together(stage: Stage) -> None:
+    """Plan, NodeClaim, instance, node and the Event on the pod carry one decision."""
+    stage.apply(pool("tie"), pod("a", "tie"))
+    stage.expect_running("a")
+    stage.expect("the node is initialized", 30, lambda: stage.decided("NodeInitialized"))
+    (made,), (claim,) = stage.decided("PlanMade"), stage.claims("tie")
+    decision = made["decision"]
+    (machine,) = stage.machines()
+    tags = {tag["Key"]: tag["Value"] for tag in machine["Tags"]}
+    assert tags[labels.DECISION] == claim["metadata"]["annotations"][labels.DECISION] == decision
+    assert stage.node_of("a")["metadata"]["annotations"][labels.DECISION] == decision
+    assert tags[labels.NODECLAIM_TAG] == claim["metadata"]["name"]
+    assert {"LaunchStarted", "NodeRegistered", "NodeInitialized"} <= {
+        name for _, name, detail in stage.decisions if detail["decision"] == decision
+    }
+    (nominated,) = stage.told("Nominated", "a")
+    assert claim["metadata"]["name"] in nominated["message"]
+
+
+def test_a_storm_of_hints_makes_few_plans(stage: Stage) -> None:
+    """Ten thousand hints over ten seconds cost no more plans than seconds, one launch in all."""
+    stage.apply(pool("storm"), pod("a", "storm"))
+    for _ in range(10):
+        for _ in range(1000):
+            hint = stage.cloud.router.event(
+                "outrider.hints", "PodUnschedulable", {"cluster": "local", "version": 1}
+            )
+            stage.cloud.router.put(hint)
+        stage.cloud.run(1)
+    stage.expect_running("a")
+    assert len(stage.entries("hint")) > 10_000
+    assert len(stage.entries("plan")) <= 12
+    assert len(launched(stage)) == 1
+
+
+def test_without_any_hint_the_minute_finds_the_pods(stage: Stage) -> None:
+    """A webhook that is gone costs a minute, never a pod."""
+    with stage.without_webhook():
+        stage.apply(pool("quiet"), pod("a", "quiet"))
+        stage.expect("a fleet", 65, lambda: stage.entries("createFleet"))
+        assert not stage.entries("hint")
+    stage.expect_running("a")
+
+
+def test_an_empty_spot_market_is_left_within_the_invocation(stage: Stage) -> None:
+    """On-demand is asked for in the same second, and Spot not again while the mark lasts."""
+    stage.cloud.faults.set(NO_SPOT)
+    stage.apply(pool("ice"), pod("a", "ice"))
+    stage.expect_running("a")
+    first, *_, last = stage.entries("createFleet")
+    assert first["errors"]
+    assert last["launched"]
+    assert last["at"] - first["at"] < 1
+    assert sum(name == "provision" for name, _ in stage.outcomes) <= 3
+    stage.begin()
+    stage.apply(pod("b", "ice"))
+    stage.expect_running("b")
+    assert [fleet["errors"] for fleet in stage.entries("createFleet")] == [[]]
+    stage.cloud.run(400)  # marks last three minutes, six at the second time
+
+
+# The lease, the cluster's lists, the intent, the fleet, the NodeClaim and what is told afterwards.
+@pytest.mark.parametrize("call", [4, 12, 16, 20, 24, 28])
+def test_a_provision_that_dies_loses_and_doubles_nothing(stage: Stage, call: int) -> None:
+    """Killed at any call and delivered again, it launches once, and no orphan is left."""
+    stage.cloud.faults.set({"killAtCall": {"function": "provision", "call": call}})
+    stage.apply(pool("dies"), pod("a", "dies"), pod("b", "dies"))
+    stage.expect_running("a", "b", seconds=600)
+    assert stage.entries("fault", killed="ProvisionFunction")
+    stage.cloud.run(330)  # a sweep comes every five minutes at the latest
+    assert len(launched(stage)) == 2
+    assert len(stage.machines()) == len(stage.claims("dies")) == 2
+    assert stage.run_now("a", "b")
+
+
+# --- interruption ---------------------------------------------------------------------------------
+
+
+def served(stage: Stage, story: str) -> str:
+    """Run a guarded Deployment and a precious pod on one Spot node; return its instance."""
+    stage.apply(
+        pool(story, types=FOUR_GPUS, capacity=("spot",)),
+        budget(story, minAvailable=1),
+        deployment(story, story, 2),
+        deployment("precious", story, 1, annotations=PRECIOUS, terminationGracePeriodSeconds=20),
+    )
+    stage.expect("three pods run", 300, lambda: running(stage) == 3)
+    (machine,) = stage.machines()
+    return str(machine["InstanceId"])
+
+
+def running(stage: Stage, **wanted: str) -> int:
+    """Return how many pods of the namespace default run."""
+    return sum(one["status"].get("phase") == "Running" for one in stage.pods(**wanted))
+
+
+def test_an_interruption_costs_no_pod_its_end(stage: Stage) -> None:
+    """Replacement first, the budget kept, the precious pod told in time, everything put away."""
+    instance = served(stage, "spot")
+    node = stage.node_of(stage.pods(app="spot")[0]["metadata"]["name"])["metadata"]["name"]
+    stage.begin()
+    low = 2
+
+    def over() -> bool:
+        nonlocal low
+        low = min(low, running(stage, app="spot"))
+        return stage.get("nodes", node) is None
+
+    warned = stage.cloud.timeline.at()
+    stage.cloud.reclaim.interrupt(instance)
+    stage.expect("the node is gone", 125, over)
+    stage.expect("three pods run", 120, lambda: running(stage) == 3)
+    assert low == 1, "the budget keeps one of two"
+    asked = stage.entries("createFleet")[0]["at"]
+    assert asked - warned < 3
+    assert asked < min(entry["at"] for entry in stage.entries("evict"))
+    ends = [entry for entry in stage.entries("podGone") if entry["pod"].startswith("default/")]
+    assert len(ends) == 3
+    assert {entry["how"] for entry in ends} == {"exited after SIGTERM"}
+    assert max(entry["at"] for entry in ends) < warned + 120
+    assert len(stage.decided("PodEvicted")) == 3
+    assert len(stage.decided("ReplacementLaunched")) == len(stage.decided("NodeDrained")) == 1
+    stage.expect("one NodeClaim, the new one", 60, lambda: len(stage.claims("spot")) == 1)
+    assert [one["InstanceId"] for one in stage.machines()] != [instance]
+
+
+def test_events_twice_and_in_any_order_do_no_harm(stage: Stage) -> None:
+    """Every event three times and shuffled: one replacement, one eviction a pod, told once."""
+    instance = served(stage, "twice")
+    stage.begin()
+    stage.cloud.faults.set({"duplicateEvents": 3, "reorderEvents": True})
+    stage.cloud.reclaim.interrupt(instance)
+    stage.expect("the drain ends", 150, lambda: stage.decided("NodeTerminated"))
+    stage.expect("three pods run", 120, lambda: running(stage) == 3)
+    assert len(launched(stage)) == 1
+    assert len(stage.decided("ReplacementLaunched")) == len(stage.decided("NodeInterrupted")) == 1
+    evicted = [detail["pod"] for detail in stage.decided("PodEvicted")]
+    assert len(evicted) == len(set(evicted)) == 3
+    assert len(stage.decided("NodeTerminated")) == 1
+
+
+def test_a_rebalance_recommendation_moves_pods_in_peace(stage: Stage) -> None:
+    """The new node is up before the first pod leaves, and nothing is forced."""
+    stage.apply(pool("calm", capacity=("spot",)), deployment("calm", "calm", 1))
+    stage.expect("the pod runs", 300, lambda: running(stage) == 1)
+    (machine,) = stage.machines()
+    stage.begin()
+    stage.cloud.reclaim.recommend(machine["InstanceId"])
+    stage.expect("it is gone", 300, lambda: stage.decided("NodeTerminated"))
+    (joined,), (evicted,) = stage.entries("nodeInitialized"), stage.entries("evict")
+    assert joined["at"] < evicted["at"]
+    assert evicted["how"] == "evicted"
+    stage.expect("the pod runs", 60, lambda: running(stage) == 1)
+
+
+# --- voluntary disruption -------------------------------------------------------------------------
+
+
+def test_consolidation_saves_and_respects(stage: Stage) -> None:
+    """Empty goes, too dear is replaced; do-not-disrupt and a closed budget keep their nodes."""
+    cheap = [
+        {"instanceType": name, "zone": "*", "capacityType": "*"}
+        for name in ("g6.xlarge", "g5.xlarge")
+    ]
+    stage.cloud.faults.set({"insufficientCapacity": cheap})
+    stage.apply(
+        pool("save", capacity=("on-demand",), after="30s"),
+        budget("held", maxUnavailable=0),
+        deployment("held", "save", 1),
+        deployment("kept", "save", 1, annotations=PRECIOUS),
+        deployment("moved", "save", 1),
+        deployment("empty", "save", 1),
+    )
+    stage.expect("four pods run", 300, lambda: running(stage) == 4)
+    nodes = {
+        app: stage.pods(app=app)[0]["spec"]["nodeName"]
+        for app in ("held", "kept", "moved", "empty")
+    }
+    assert len(set(nodes.values())) == 4
+    stage.delete("deployments.apps", "empty", "default")
+    stage.cloud.faults.set({})
+    stage.begin()
+    gone = {nodes["moved"], nodes["empty"]}
+    stage.expect(
+        "two nodes are gone",
+        1200,
+        lambda: not gone & {one["metadata"]["name"] for one in stage.all("nodes")},
+    )
+    stage.expect("three pods run", 120, lambda: running(stage) == 3)
+    reasons = {detail["reason"] for detail in stage.decided("DisruptionDecided")}
+    assert reasons == {"Empty", "Underutilized"}
+    assert [one["type"] for one in launched(stage)] == ["g6.xlarge"]
+    for app in ("held", "kept"):
+        assert stage.pods(app=app)[0]["spec"]["nodeName"] == nodes[app]
+        assert stage.told("DisruptionBlocked", nodes[app])
+
+
+# --- image push -----------------------------------------------------------------------------------
+
+
+def test_a_pushed_image_is_on_the_next_node(stage: Stage) -> None:
+    """ECR's push becomes a snapshot, and the next launch's volume is made of it."""
+    layers = (3_000_000_000, 2_000_000_000)
+    put_image(stage.cloud, "ml/story", "v1", layers)
+    stage.apply(pool("seed"), pod("a", "seed", image=reference("ml/story", "v1")))
+    stage.expect_running("a")
+    announce(stage.cloud, "ml/story", "v2", put_image(stage.cloud, "ml/story", "v2", layers))
+    stage.expect("a seed", 1800, lambda: stage.decided("SeedPublished"))
+    (done,) = stage.entries("snapshot", state="completed")
+    stage.begin()
+    stage.apply(pod("b", "seed", image=reference("ml/story", "v2")))
+    stage.expect_running("b")
+    volumes = stage.cloud.client("ec2").describe_volumes(
+        Filters=[{"Name": "snapshot-id", "Values": [done["id"]]}]
+    )["Volumes"]
+    assert [one["Attachments"][0]["InstanceId"] for one in volumes] == [launched(stage)[0]["id"]]
+
+
+# --- modes ----------------------------------------------------------------------------------------
+
+
+def test_observe_says_what_it_would_do_and_does_nothing(stage: Stage) -> None:
+    """The plan is published and written on the pod; nothing is launched, tainted or evicted."""
+    with stage.mode("observe"):
+        stage.apply(pool("look"), pod("a", "look"))
+        stage.cloud.run(90)
+        made = stage.decided("PlanMade")
+        assert made
+        assert not made[0]["acting"]
+        assert made[0]["launches"][0]["nodePool"] == "look"
+        (said,) = stage.told("WouldLaunch", "a")
+        assert "NodePool look" in said["message"]
+        assert not stage.entries("createFleet")
+        assert not stage.claims()
+    stage.expect_running("a")
+
+
+def test_provision_answers_interruptions_and_consolidates_nothing(stage: Stage) -> None:
+    """An empty node stays; one that EC2 takes back is replaced."""
+    with stage.mode("provision"):
+        stage.apply(
+            pool("half", after="0s", capacity=("spot",)),
+            deployment("half", "half", 1),
+            deployment("idle", "half", 1),
+        )
+        stage.expect("two pods run", 300, lambda: running(stage) == 2)
+        used = stage.pods(app="half")[0]["spec"]["nodeName"]
+        idle = stage.pods(app="idle")[0]["spec"]["nodeName"]
+        stage.delete("deployments.apps", "idle", "default")
+        stage.cloud.run(300)
+        assert stage.get("nodes", idle) is not None
+        assert not stage.decided("DisruptionDecided")
+        (taken,) = (claim for claim in stage.claims("half") if claim["status"]["nodeName"] == used)
+        stage.cloud.reclaim.interrupt(taken["status"]["providerID"].rpartition("/")[2])
+        stage.expect("it is drained", 150, lambda: stage.get("nodes", used) is None)
+        stage.expect("the pod runs", 60, lambda: running(stage) == 1)
+
+
+def lease(stage: Stage) -> dict[str, object]:
+    """Return the Lease of a Karpenter that is live now."""
+    now = stage.cloud.clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "karpenter-leader-election", "namespace": "kube-system"},
+        "spec": {
+            "holderIdentity": "karpenter-0",
+            "leaseDurationSeconds": 15,
+            "acquireTime": now,
+            "renewTime": now,
+        },
+    }
+
+
+def test_beside_a_live_karpenter_nothing_is_launched(stage: Stage) -> None:
+    """It only observes and says so in an Event and a metric, until the other one is gone."""
+    stage.apply(pool("beside"), pod("a", "beside"))
+    before = stage.metric("BesideKarpenter")
+    for _ in range(12):
+        stage.apply(lease(stage))
+        stage.cloud.run(10)
+    assert not stage.entries("createFleet")
+    assert stage.decided("PlanMade")[0]["acting"] is False
+    assert stage.told("BesideKarpenter", "kube-system")
+    assert stage.metric("BesideKarpenter") > before
+    stage.expect_running("a")
+
+
+# --- the same again -------------------------------------------------------------------------------
+
+
+def test_the_same_seed_tells_the_same_story() -> None:
+    """Two clouds with one seed agree to the millisecond, through faults and interruptions."""
+
+    def tell() -> str:
+        with staged(seed=11) as stage:
+            stage.cloud.faults.set({"duplicateEvents": 2, "reorderEvents": True})
+            stage.cloud.reclaim.interrupt(served(stage, "again"))
+            stage.cloud.run(240)
+            assert stage.decided("NodeTerminated")
+            return json.dumps([stage.entries(), stage.decisions], indent=0)
+
+    assert tell() == tell()
