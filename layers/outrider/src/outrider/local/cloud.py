@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
@@ -54,6 +55,7 @@ log = logging.getLogger("outrider.local")
 CLUSTER = "local"
 STACK = "outrider-local"
 CONTROL = "/_outrider/"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Ticks rarer than this run once at the start: a stack that has been up for a while has had them.
 RARE_SECONDS = 300.0
 
@@ -146,7 +148,7 @@ class Cloud:
         self.url = self.endpoint.url = f"http://127.0.0.1:{self.server.port}"
         self.server.start()
         self._undo.append(self.server.stop)
-        sandbox.install(self.endpoint.in_process)
+        sandbox.install(self.endpoint.in_process, self._may_reach)
         self._session = boto3.Session(
             aws_access_key_id=ADMIN_KEY,
             aws_secret_access_key="local",  # noqa: S106 - opens nothing
@@ -343,6 +345,10 @@ class Cloud:
         answer = self.client("events").put_events(Entries=[entry])
         if answer["FailedEntryCount"]:
             raise InvalidManifest(str(answer["Entries"][0]), thing="event")
+
+    def _may_reach(self, host: str) -> bool:
+        """Return whether functions can talk to *host*: this machine, or the cluster's API."""
+        return host in LOOPBACK or host == urlsplit(self.eks.address).hostname
 
     def _publish(
         self, source: str, detail_type: str, detail: dict[str, Any], resources: list[str]

@@ -1,11 +1,12 @@
 """A function's sandbox inside this process: its environment, its standard output, its way out to
-AWS.
+AWS, and no way further.
 
 On AWS every function has a process of its own. Here a context variable says which invocation the
 running code belongs to, and `os.environ`, `sys.stdout` and botocore's and urllib3's ways out look
 at it: a function sees its own variables, its output is its log, its calls are counted and may be
-the last one (`Killed`). `install` and `remove` bracket the life of one cloud. Refuses to know what
-a function does.
+the last one (`Killed`; what a dying function still tries on its way out reaches nobody). Nobody but
+AWS and the cluster can be reached: a registry on the Internet does not answer here. `install` and
+`remove` bracket the life of one cloud. Refuses to know what a function does.
 """
 
 from __future__ import annotations
@@ -49,14 +50,23 @@ class Invocation:
     calls: int = 0
     output: list[str] = field(default_factory=list)
     line: str = ""
+    end: Killed | TimedOut | None = None
 
     def call(self) -> None:
         """Count a call to AWS or Kubernetes that is about to be made; raise if it must not be."""
+        if self.end is not None:
+            raise self.end  # a `finally` on the way out: the sandbox is dead already
         self.calls += 1
-        self.check(self)
+        try:
+            self.check(self)
+        except (Killed, TimedOut) as end:
+            self.end = end
+            raise
 
     def write(self, text: str) -> None:
-        """Take standard output, kept line by line."""
+        """Take standard output, kept line by line; the dead say nothing."""
+        if self.end is not None:
+            return
         *lines, self.line = (self.line + text).split("\n")
         self.output.extend(lines)
 
@@ -174,14 +184,17 @@ def _is_standard(stream: Any, output: Output) -> bool:
 
 
 Serve = Callable[..., AWSResponse | None]
+Reachable = Callable[[str], bool]
 _serve: Serve | None = None
 _hooked = False
 _installed: list[Callable[[], None]] = []
 _lock = threading.Lock()
 
 
-def install(serve: Serve) -> None:
-    """Put the sandbox in place; *serve* answers what botocore is about to send."""
+def install(serve: Serve, reachable: Reachable) -> None:
+    """Put the sandbox in place; *serve* answers what botocore is about to send, *reachable* says
+    which hosts a function can talk to by itself.
+    """
     global _serve  # noqa: PLW0603 - the process has one cloud
     with _lock:
         if _installed:
@@ -190,7 +203,13 @@ def install(serve: Serve) -> None:
         _hook_botocore()
         listen()
         _installed.extend(
-            (_patch_environment(), _patch_sessions(), _patch_urllib3(), _patch_pools(), _mute)
+            (
+                _patch_environment(),
+                _patch_sessions(),
+                _patch_urllib3(reachable),
+                _patch_pools(),
+                _mute,
+            )
         )
 
 
@@ -258,7 +277,7 @@ def _patch_environment() -> Callable[[], None]:
     return undo
 
 
-def _patch_urllib3() -> Callable[[], None]:
+def _patch_urllib3(reachable: Reachable) -> Callable[[], None]:
     pool = urllib3.connectionpool.HTTPConnectionPool
     original = pool.urlopen
 
@@ -266,6 +285,9 @@ def _patch_urllib3() -> Callable[[], None]:
         invocation = _current.get()
         if invocation:
             invocation.call()
+            if not reachable(self.host):
+                message = f"{self.host} cannot be reached from the embedded cloud"
+                raise urllib3.exceptions.NewConnectionError(self, message)
         return original(self, *args, **kwargs)
 
     pool.urlopen = urlopen  # type: ignore[method-assign]
