@@ -23,20 +23,19 @@ from typing import Any
 
 from outrider.apis import labels
 from outrider.apis.nodeclass import EC2NodeClass
-from outrider.core.catalog.capacity import kubelet_of
-from outrider.core.catalog.family import Family, family_of
+from outrider.core.catalog.family import family_of
 from outrider.core.catalog.instancetype import InstanceType
-from outrider.core.launch import blockdevices, images, network, tags, template
-from outrider.core.launch.bootstrap import ClusterIdentity, NodeBootstrap
+from outrider.core.launch import network, tags, template
+from outrider.core.launch.bootstrap import ClusterIdentity
 from outrider.core.launch.flexibility import flexible
-from outrider.core.launch.template import Reservation, TemplateRequest
-from outrider.core.launch.userdata import bottlerocket, custom, nodeadm
+from outrider.core.launch.machine import Kit, Wish, Workbench
+from outrider.core.launch.template import TemplateRequest
 from outrider.core.scheduling.result import Choice, Launch
-from outrider.core.seeding import Seed, best_seed
+from outrider.core.seeding import Seed
+from outrider.errors import InvalidManifest
 
 MAX_OVERRIDES = 300
 MAX_INSTANCES = 100  # an intent must fit one item of the ledger
-USER_DATA_BYTES = 16384
 PRECEDENCE = (labels.RESERVED, labels.SPOT, labels.ON_DEMAND)
 
 _KUBERNETES_DOMAINS = ("kubernetes.io", "k8s.io")
@@ -44,12 +43,6 @@ _KUBELET_DOMAINS = ("kubelet.kubernetes.io", "node.kubernetes.io")
 _KUBELET_LABELS = frozenset(
     {labels.ARCH, labels.OS, labels.HOSTNAME, labels.ZONE, labels.REGION, labels.INSTANCE_TYPE}
 )
-
-_DIALECTS = {
-    Family.AL2023: nodeadm.render,
-    Family.BOTTLEROCKET: bottlerocket.render,
-    Family.CUSTOM: custom.render,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +181,11 @@ def requests(orders: Iterable[Order], around: Surroundings) -> Requests:
     made: list[FleetRequest] = []
     refused: list[Refused] = []
     room = _Room(around.subnets)
+    benches = _benches(around)
     for group in _alike(orders, around):
         try:
-            made += [_request(part, around, room) for part in _parts(group)]
-        except _Impossible as problem:
+            made += [_request(part, around, room, benches) for part in _parts(group)]
+        except (_Impossible, InvalidManifest) as problem:
             refused += [Refused(order, str(problem)) for order in group]
     return Requests(tuple(made), tuple(refused))
 
@@ -221,6 +215,15 @@ class _Room:
 
     def _order(self, subnet: Subnet) -> tuple[int, str]:
         return self._taken.get(subnet.id, 0) - subnet.free_addresses, subnet.id
+
+
+def _benches(around: Surroundings) -> dict[str, Workbench]:
+    """Return a workbench for each node class whose AMI family is spoken here."""
+    return {
+        name: Workbench(found, family, around.cluster, around.stack, around.types, around.seeds)
+        for name, found in around.node_classes.items()
+        if (family := family_of(found)) is not None
+    }
 
 
 def _alike(orders: Iterable[Order], around: Surroundings) -> list[list[Order]]:
@@ -257,19 +260,24 @@ def _parts(group: Sequence[Order]) -> Iterable[Sequence[Order]]:
     return (group[at : at + MAX_INSTANCES] for at in range(0, len(group), MAX_INSTANCES))
 
 
-def _request(orders: Sequence[Order], around: Surroundings, room: _Room) -> FleetRequest:
+def _request(
+    orders: Sequence[Order],
+    around: Surroundings,
+    room: _Room,
+    benches: Mapping[str, Workbench],
+) -> FleetRequest:
     launch = orders[0].launch
     node_class = around.node_classes.get(launch.node_class)
     if node_class is None:
         raise _Impossible(f"EC2NodeClass {launch.node_class} does not exist")
-    family = family_of(node_class)
-    if family is None:
+    bench = benches.get(launch.node_class)
+    if bench is None:
         raise _Impossible(f"EC2NodeClass {launch.node_class} has an AMI family that is not spoken")
     choices = _bought_together(launch)
     subnets = room.best(launch.node_class)
     if not subnets:
         raise _Impossible(f"EC2NodeClass {launch.node_class} has no subnet with free addresses")
-    builder = _Builder(launch, node_class, family, around)
+    builder = _Builder(launch, bench, around)
     uses, pools = builder.uses(choices, subnets)
     if not pools:
         raise _Impossible(builder.problem(choices, subnets))
@@ -308,49 +316,41 @@ def _bought_together(launch: Launch) -> tuple[Choice, ...]:
 
 
 class _Builder:
-    """Turns choices into template uses for one launch; holds what its types share."""
+    """Turns the choices of one launch into template uses, on its node class's workbench."""
 
-    def __init__(
-        self, launch: Launch, node_class: EC2NodeClass, family: Family, around: Surroundings
-    ) -> None:
+    def __init__(self, launch: Launch, bench: Workbench, around: Surroundings) -> None:
         self._launch = launch
-        self._class = node_class
-        self._family = family
-        self._around = around
-        self._efa = network.wants_efa(launch.requests)
-        status = node_class.status
-        self._groups = [group.id for group in status.security_groups]
-        self._kinds = {entry.id: entry.reservation_type for entry in status.capacity_reservations}
-        self._profile = status.instance_profile or node_class.spec.instance_profile or ""
+        self._bench = bench
         wanted = {image for pod in launch.pods for image in around.images.get(pod, ())}
-        self._wanted = frozenset(wanted)
-
-    def is_block(self, choice: Choice) -> bool:
-        """Return whether a choice buys from a capacity block."""
-        kind = self._kinds.get(choice.reservation_id or "")
-        return kind == template.CAPACITY_BLOCK
+        self._images = frozenset(wanted)
 
     def uses(
         self, choices: Sequence[Choice], subnets: Mapping[str, Subnet]
     ) -> tuple[tuple[TemplateUse, ...], tuple[Pool, ...]]:
         """Return the template uses for *choices*, and the pools they name."""
+        wish = Wish(
+            labels=node_labels(self._launch, choices[0].capacity_type),
+            taints=(*self._launch.taints, *self._launch.startup_taints),
+            images=self._images,
+            efa=network.wants_efa(self._launch.requests),
+        )
         grouped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
         templates: dict[str, TemplateRequest] = {}
         pools: list[Pool] = []
         for choice in self._one_a_pool(choices):
             subnet = subnets.get(choice.zone)
-            image = self._image(choice.instance_type)
+            image = self._bench.image(choice.instance_type)
             if subnet is None or image is None:
                 continue
-            built, user_data = self._template(choice)
-            templates[built.name] = built
+            kit = self._kit(choice, wish)
+            templates[kit.template.name] = kit.template
             override = {
                 "InstanceType": choice.instance_type,
                 "SubnetId": subnet.id,
                 "AvailabilityZone": choice.zone,
                 "ImageId": image,
             }
-            grouped.setdefault((built.name, user_data), []).append(override)
+            grouped.setdefault((kit.template.name, kit.user_data), []).append(override)
             pools.append(Pool(choice.instance_type, choice.zone, subnet.id, choice.price_per_hour))
         uses = tuple(
             TemplateUse(templates[name], user_data, tuple(overrides))
@@ -360,11 +360,25 @@ class _Builder:
 
     def problem(self, choices: Sequence[Choice], subnets: Mapping[str, Subnet]) -> str:
         """Return why no pool is left of *choices*."""
+        name = self._launch.node_class
         if not any(choice.zone in subnets for choice in choices):
             zones = ", ".join(sorted({choice.zone for choice in choices}))
-            return f"EC2NodeClass {self._class.metadata.name} has no usable subnet in {zones}"
+            return f"EC2NodeClass {name} has no usable subnet in {zones}"
         types = ", ".join(sorted({choice.instance_type for choice in choices})[:3])
-        return f"EC2NodeClass {self._class.metadata.name} has no AMI for {types}"
+        return f"EC2NodeClass {name} has no AMI for {types}"
+
+    def is_block(self, choice: Choice) -> bool:
+        """Return whether a choice buys from a capacity block."""
+        return self._bench.is_block(choice.reservation_id)
+
+    def _kit(self, choice: Choice, wish: Wish) -> Kit:
+        reserved = choice.capacity_type == labels.RESERVED
+        return self._bench.kit(
+            choice.instance_type,
+            wish,
+            self._launch.max_pods.get(choice.instance_type),
+            choice.reservation_id if reserved else None,
+        )
 
     def _one_a_pool(self, choices: Sequence[Choice]) -> Iterable[Choice]:
         """Yield one choice a (type, zone), and of one capacity block only: the API's rules."""
@@ -378,67 +392,6 @@ class _Builder:
                 continue
             seen.add(pool)
             yield choice
-
-    def _labels(self, name: str) -> Mapping[str, str]:
-        kind = self._around.types.get(name)
-        return kind.requirements.labels() if kind else {}
-
-    def _image(self, name: str) -> str | None:
-        return images.choose(self._class.status.amis, self._labels(name))
-
-    def _seed(self, name: str) -> Seed | None:
-        arch = self._labels(name).get(labels.ARCH, "amd64")
-        return best_seed(
-            self._wanted,
-            arch,
-            self._family.value,
-            self._around.seeds,
-            self._class.metadata.name,
-        )
-
-    def _template(self, choice: Choice) -> tuple[TemplateRequest, str]:
-        kind = self._around.types.get(choice.instance_type)
-        ec2 = kind.ec2 if kind else None
-        volumes = blockdevices.volumes(self._class, self._family, self._seed(choice.instance_type))
-        reserved = choice.capacity_type == labels.RESERVED and choice.reservation_id
-        reservation = (
-            Reservation(
-                choice.reservation_id or "",
-                self._kinds.get(choice.reservation_id or "") or "default",
-            )
-            if reserved
-            else None
-        )
-        built = template.build(
-            self._around.cluster.name,
-            self._around.stack,
-            self._class,
-            groups=self._groups,
-            profile=self._profile,
-            devices=volumes.mappings,
-            interfaces=network.interfaces(self._class, self._groups, ec2, efa=self._efa),
-            reservation=reservation,
-        )
-        return built, self._user_data(choice, volumes.seed_device, nvme=bool(ec2 and ec2.nvme_gb))
-
-    def _user_data(self, choice: Choice, seed_device: str, *, nvme: bool) -> str:
-        launch = self._launch
-        node = NodeBootstrap(
-            cluster=self._around.cluster,
-            labels=node_labels(launch, choice.capacity_type),
-            taints=(*launch.taints, *launch.startup_taints),
-            max_pods=launch.max_pods.get(choice.instance_type),
-            kubelet=kubelet_of(self._class),
-            local_storage=self._class.spec.instance_store_policy == "RAID0" and nvme,
-            seeded=bool(seed_device),
-            seed_device=seed_device,
-        )
-        text = _DIALECTS[self._family](node, self._class.spec.user_data)
-        if len(text.encode()) > USER_DATA_BYTES:
-            raise _Impossible(
-                f"user data of EC2NodeClass {self._class.metadata.name} is over 16 KB"
-            )
-        return text
 
 
 def node_labels(launch: Launch, capacity_type: str) -> dict[str, str]:
