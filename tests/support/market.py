@@ -22,6 +22,7 @@ from outrider.core.launch.template import TemplateRequest
 from outrider.core.records import FleetError, FleetResult, Instance, Intent, Lease
 from outrider.core.seeding import Seed
 from outrider.errors import AlreadyDone, NotFound, NotHolder
+from outrider.flows.ports import World
 from tests.support.launches import CLUSTER, ZONES
 from tests.support.world import FakeCloud, FakeCluster, FakeLedger, FakeWorld
 
@@ -231,6 +232,8 @@ class IntentLedger(FakeLedger):
 class MarketWorld(FakeWorld):
     """A World in which launches really happen."""
 
+    seed_machine_arn: str = ""
+
     def __post_init__(self) -> None:
         """Wire the fakes."""
         super().__post_init__()
@@ -239,6 +242,13 @@ class MarketWorld(FakeWorld):
         self.ledger: IntentLedger = IntentLedger(self.recorder, self.clock)
         self.cloud.furnish()
         self.ledger.furnish()
+
+    @property
+    def world(self) -> World:
+        """Return what a flow gets."""
+        plain = super().world
+        settings = plain.settings.model_copy(update={"seed_machine_arn": self.seed_machine_arn})
+        return replace(plain, settings=settings)
 
     def furnish(self, catalog: Catalog, *objects: object) -> None:
         """Put a catalogue and *objects* into the world."""

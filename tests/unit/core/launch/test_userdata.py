@@ -182,7 +182,7 @@ def test_a_builder_pulls_by_name_and_digest(family: Family) -> None:
     assert "poweroff" in text
 
 
-@pytest.mark.parametrize("reference", ["a; rm -rf /", "$(id)", "-x", "a b", ""])
+@pytest.mark.parametrize("reference", ["a; rm -rf /", "$(id)", "-x", "a b", "a\n", ""])
 def test_a_builder_takes_no_commands(reference: str) -> None:
     """What is no image reference never becomes a word of a shell script."""
     with pytest.raises(InvalidManifest):

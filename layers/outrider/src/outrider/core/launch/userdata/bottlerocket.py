@@ -21,7 +21,7 @@ from outrider.errors import InvalidManifest
 
 Table = Mapping[str, Any]
 
-_BARE_KEY = re.compile(r"^[A-Za-z0-9_-]+$")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 # KubeletConfiguration field -> Bottlerocket setting
 _KUBELET = {
@@ -130,7 +130,7 @@ def _is_table(value: object) -> bool:
 
 
 def _key(key: str) -> str:
-    return key if _BARE_KEY.match(key) else _text(key)
+    return key if _BARE_KEY.fullmatch(key) else _text(key)
 
 
 def _value(value: Any) -> str:

@@ -33,7 +33,7 @@ FAILED = "OUTRIDER-SEED-FAILED"
 DONE = "OUTRIDER-SEED-DONE"
 DEAD_MAN_MINUTES = 60
 
-_REFERENCE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}$")
+_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}")
 
 _COMMON = """\
 fail() {{ echo "{failed} $1" | tee /dev/console; exit 1; }}
@@ -164,6 +164,6 @@ def _bootstrap_container(script: str) -> str:
 
 
 def _checked(word: str) -> str:
-    if not _REFERENCE.match(word):
+    if not _REFERENCE.fullmatch(word):
         raise InvalidManifest(f"{json.dumps(word[:80])} is not an image reference")
     return word
