@@ -36,7 +36,11 @@ USERS = {
     "scheduler": ("system:kube-scheduler", ""),
     "controllers": ("system:kube-controller-manager", ""),
 }
-ADMISSION = ("NodeRestriction", "ExtendedResourceToleration", "OwnerReferencesPermissionEnforcement")
+ADMISSION = (
+    "NodeRestriction",
+    "ExtendedResourceToleration",
+    "OwnerReferencesPermissionEnforcement",
+)
 AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
