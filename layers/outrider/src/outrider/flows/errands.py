@@ -117,7 +117,7 @@ def undo(world: World, outcome: Outcome, reason: str) -> None:
             "NodeTerminated",
             outcome.errand.decision,
             nodeClaim=claim,
-            instance=instance.id,
+            instanceId=instance.id,
             reason=reason,
         )
 
@@ -236,7 +236,7 @@ def _report(
             work.decision,
             nodeClaim=claim,
             nodePool=work.node_pool,
-            instance=instance.id,
+            instanceId=instance.id,
             instanceType=instance.instance_type,
             zone=instance.zone,
             capacityType=instance.capacity_type,

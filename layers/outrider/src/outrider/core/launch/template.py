@@ -21,6 +21,7 @@ from outrider.apis.nodeclass import EC2NodeClass
 from outrider.core.launch.tags import owned_by
 
 VERSION = "1"
+NAME_ROOM = 128 - len("outrider--") - 20  # a name has 128 characters, the hash 20
 CAPACITY_BLOCK = "capacity-block"
 
 
@@ -71,7 +72,7 @@ def build(
         data["Placement"] = _placement(spec.placement_group_selector)
     data.update(_reserved(node_class, reservation))
     return TemplateRequest(
-        name=f"outrider-{cluster}-{content_hash(data)}",
+        name=f"outrider-{cluster[:NAME_ROOM]}-{content_hash(data)}",
         data=data,
         tags=owned_by(cluster, stack),
     )
