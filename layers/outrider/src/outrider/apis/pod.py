@@ -129,6 +129,8 @@ def parse(document: Json) -> Pod:
     """Return the Pod in *document*."""
     metadata = mapping(document, "metadata")
     spec = mapping(document, "spec")
+    if not metadata.get("name"):
+        raise InvalidManifest("is required", path="metadata.name")
     if not spec.get("containers"):
         raise InvalidManifest("must have a container", path="spec.containers")
     return template(metadata, spec, mapping(document, "status"))

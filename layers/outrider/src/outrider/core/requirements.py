@@ -161,6 +161,12 @@ class Requirement:
         return f"{self.key} {' and '.join(words) or 'is free'}"
 
 
+@lru_cache(maxsize=65536)
+def exactly(key: str, value: str) -> Requirement:
+    """Return the requirement that label *key* is *value*; equal ones are one object."""
+    return Requirement(key, frozenset((value,)))
+
+
 def _bounds(operator: str, values: frozenset[str]) -> tuple[int | None, int | None]:
     number = _integer(next(iter(values))) if len(values) == 1 else None
     if operator not in {GT, LT, GTE, LTE}:
@@ -205,9 +211,7 @@ class Requirements(Mapping[str, Requirement]):
     @classmethod
     def from_labels(cls, labels: Mapping[str, str]) -> Requirements:
         """Return the requirements that a node with exactly these *labels* meets."""
-        return cls(
-            {normalise(key): Requirement.of(key, IN, (value,)) for key, value in labels.items()}
-        )
+        return cls({normalise(key): exactly(normalise(key), labels[key]) for key in labels})
 
     def __getitem__(self, key: str) -> Requirement:
         """Return the requirement on *key*."""

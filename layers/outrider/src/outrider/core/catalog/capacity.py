@@ -17,10 +17,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outrider.apis import quantity
-from outrider.apis.nodeclass import EC2NodeClass
 from outrider.core.catalog import gpus, maxpods
 from outrider.core.catalog.facts import ClusterFacts
 from outrider.core.catalog.family import (
@@ -32,6 +31,9 @@ from outrider.core.catalog.family import (
 from outrider.core.catalog.instancetype import Ec2Facts, InstanceType
 from outrider.core.catalog.overhead import GI, MI, overhead
 from outrider.core.resources import Resources
+
+if TYPE_CHECKING:
+    from outrider.apis.nodeclass import EC2NodeClass
 
 HYPERVISOR_SHARE = Fraction(75, 1000)
 ARM_RESERVED_MIB = 64

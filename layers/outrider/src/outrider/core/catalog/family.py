@@ -8,8 +8,10 @@ one is not ready, and its status says so. Refuses to know AMI ids and user data.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from outrider.apis.nodeclass import EC2NodeClass
+if TYPE_CHECKING:
+    from outrider.apis.nodeclass import EC2NodeClass
 
 
 class Family(StrEnum):

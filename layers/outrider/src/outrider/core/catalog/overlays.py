@@ -12,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from outrider.apis.labels import CAPACITY_TYPE, INSTANCE_TYPE, REGION, RESERVED, ZONE, ZONE_ID
-from outrider.apis.overlay import NodeOverlay
 from outrider.core.catalog.instancetype import Catalog, InstanceType, Offering
 from outrider.core.requirements import Requirement, Requirements
+
+if TYPE_CHECKING:
+    from outrider.apis.overlay import NodeOverlay
 
 _BY_OFFERING = frozenset({ZONE, ZONE_ID, REGION, CAPACITY_TYPE})
 

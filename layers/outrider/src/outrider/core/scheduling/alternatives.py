@@ -24,7 +24,7 @@ from outrider.core.scheduling.demand import Ask
 from outrider.core.scheduling.problem import Problem
 from outrider.core.scheduling.result import Choice, Launch
 from outrider.core.scheduling.run import Bin, Run
-from outrider.core.scheduling.supply import Amounts, Mask, holding
+from outrider.core.scheduling.supply import Amounts, Mask, distinct, holding
 from outrider.core.scheduling.tally import Counts
 from outrider.core.scheduling.topology import Topology
 
@@ -181,7 +181,7 @@ def _within_limits(run: Run, known: Bin, rows: Mask, budgets: list[Amounts]) -> 
     row_type = run.problem.market.row_type
     ceiling = budgets[shelf.index] + known.committed
     kept = rows & holding(ceiling, shelf.capacity)[row_type]
-    largest = shelf.capacity[np.unique(row_type[kept])].max(axis=0)
+    largest = shelf.capacity[distinct(row_type[kept])].max(axis=0)
     budgets[shelf.index] = ceiling - np.maximum(largest, known.committed)
     return kept
 
@@ -267,6 +267,6 @@ def _labels(run: Run, known: Bin, requirements: Requirements) -> dict[str, str]:
 def _requests(run: Run, known: Bin, order: NDArray[np.int64]) -> dict[str, int]:
     """Return what the pods ask, with the least that the daemons take on any listed type."""
     shelf, axis = known.content.shelf, run.problem.axis
-    least = shelf.overhead[np.unique(shelf.shape[order])].min(axis=0)
+    least = shelf.overhead[distinct(shelf.shape[order])].min(axis=0)
     asked = total((*(ask.requests for _, ask in known.pods), axis.amounts(least)))
     return {name: asked[name] for name in sorted(asked) if asked[name]}

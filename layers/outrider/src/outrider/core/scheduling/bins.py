@@ -22,7 +22,7 @@ from outrider.core.scheduling.policy import BEST_EFFORT
 from outrider.core.scheduling.problem import Problem
 from outrider.core.scheduling.result import Code
 from outrider.core.scheduling.shelf import Shelf
-from outrider.core.scheduling.supply import Amounts, Mask, holding
+from outrider.core.scheduling.supply import Amounts, Mask, distinct, holding
 from outrider.core.scheduling.terms import NodeRule
 
 Domains = tuple[tuple[str, str], ...]
@@ -291,7 +291,7 @@ class Contents:
             return None
         best = self._cheapest(live)
         shelf = draft.shelf
-        shapes = np.unique(shelf.shape[rows])
+        shapes = distinct(shelf.shape[rows])
         made = replace(
             draft,
             rows=rows,

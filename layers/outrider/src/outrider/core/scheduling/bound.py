@@ -13,7 +13,7 @@ import numpy as np
 
 from outrider.core.scheduling.demand import Ask
 from outrider.core.scheduling.problem import Problem
-from outrider.core.scheduling.supply import Amounts, Mask, holding
+from outrider.core.scheduling.supply import Amounts, Mask, distinct, holding
 
 
 def lower_bound(problem: Problem, placed: dict[int, Ask]) -> float:
@@ -43,7 +43,7 @@ def _free_room(problem: Problem) -> Amounts:
         for shelf in problem.shelves:
             rows = reservation.rows & shelf.rows
             if rows.any():
-                most = np.maximum(most, shelf.room[np.unique(shelf.shape[rows])].max(axis=0))
+                most = np.maximum(most, shelf.room[distinct(shelf.shape[rows])].max(axis=0))
         room = room + most * min(reservation.instances, len(problem.pods))
     total: Amounts = room
     return total

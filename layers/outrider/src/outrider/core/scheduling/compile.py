@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from outrider.apis.labels import HOSTNAME, NODEPOOL, PAUSED
-from outrider.apis.nodeclass import EC2NodeClass
-from outrider.apis.nodepool import NodePool
 from outrider.apis.placement import PREFER_NO_SCHEDULE
 from outrider.apis.pod import Pod
 from outrider.core.catalog import overlays
@@ -31,6 +30,10 @@ from outrider.core.scheduling.shelf import Axis, Shelf, shelf
 from outrider.core.scheduling.supply import Market, market
 from outrider.core.scheduling.tally import Counts, Namespaces, Tallies, fresh
 from outrider.core.scheduling.volumes import Volumes
+
+if TYPE_CHECKING:
+    from outrider.apis.nodeclass import EC2NodeClass
+    from outrider.apis.nodepool import NodePool
 
 
 @dataclass(frozen=True, slots=True)

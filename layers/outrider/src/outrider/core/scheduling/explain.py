@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
-
 from outrider.apis.labels import CAPACITY_TYPE, ZONE
 from outrider.apis.pod import Pod
 from outrider.core.catalog.instancetype import Catalog
@@ -24,7 +22,7 @@ from outrider.core.scheduling.policy import DEFAULT, Policy
 from outrider.core.scheduling.reasons import steps
 from outrider.core.scheduling.result import Launch, Placement, Plan, Reason, Rejection
 from outrider.core.scheduling.run import Run
-from outrider.core.scheduling.supply import Market, Mask
+from outrider.core.scheduling.supply import Market, Mask, distinct
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ def _reason_in(answer: Plan, key: str, node_pool: str) -> Reason | None:
 def _left(market: Market, constraint: str, before: Mask, after: Mask) -> Left:
     return Left(
         constraint=constraint,
-        types=len(np.unique(market.row_type[after])),
+        types=len(distinct(market.row_type[after])),
         zones=_values(market, ZONE, after),
         capacity_types=_values(market, CAPACITY_TYPE, after),
         dropped_types=_fallen(_types(market, before), _types(market, after)),
@@ -125,14 +123,14 @@ def _left(market: Market, constraint: str, before: Mask, after: Mask) -> Left:
 
 
 def _types(market: Market, rows: Mask) -> tuple[str, ...]:
-    return tuple(market.types[kind].name for kind in np.unique(market.row_type[rows]).tolist())
+    return tuple(market.types[kind].name for kind in distinct(market.row_type[rows]).tolist())
 
 
 def _values(market: Market, key: str, rows: Mask) -> tuple[str, ...]:
     column = market.column(key)
     if column is None:
         return ()
-    codes = np.unique(column.codes[rows]).tolist()
+    codes = distinct(column.codes[rows]).tolist()
     return tuple(sorted(value for code in codes for value in column.states[code].values))
 
 

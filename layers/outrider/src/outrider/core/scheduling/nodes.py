@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from outrider.apis.labels import DISRUPTED_TAINT, HOSTNAME, NODEPOOL
 from outrider.apis.node import Node
-from outrider.apis.nodeclaim import NodeClaim
 from outrider.apis.placement import NO_SCHEDULE, Taint
 from outrider.apis.pod import HostPort, Pod
 from outrider.apis.quantity import Resources
@@ -27,6 +27,9 @@ from outrider.core.scheduling.supply import Amounts, Mask
 from outrider.core.scheduling.terms import NODE_NAME, NodeRule
 from outrider.core.scheduling.volumes import Volumes
 from outrider.core.taints import is_ephemeral
+
+if TYPE_CHECKING:
+    from outrider.apis.nodeclaim import NodeClaim
 
 _UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "", NO_SCHEDULE)
 

@@ -20,7 +20,7 @@ from outrider.core.scheduling.nodes import PlaceTable
 from outrider.core.scheduling.policy import Policy
 from outrider.core.scheduling.reservations import Reservations
 from outrider.core.scheduling.shelf import Axis, Shelf, names_a_sliver
-from outrider.core.scheduling.supply import Market, Mask, holding
+from outrider.core.scheduling.supply import Market, Mask, distinct, holding
 from outrider.core.scheduling.tally import Counts, NodeFilter, Tallies
 from outrider.core.scheduling.terms import NodeRule
 from outrider.core.taints import tolerates
@@ -213,6 +213,6 @@ class Problem:
             if own is None or own.complement or not rows.any():
                 return frozenset()
             return own.values
-        codes = np.unique(column.codes[rows])
+        codes = distinct(column.codes[rows])
         found = frozenset(value for code in codes.tolist() for value in column.states[code].values)
         return found if own is None else frozenset(value for value in found if own.has(value))

@@ -21,7 +21,7 @@ from outrider.core.scheduling.problem import Problem
 from outrider.core.scheduling.result import Code, Reason
 from outrider.core.scheduling.run import Run
 from outrider.core.scheduling.shelf import Shelf, names_a_sliver
-from outrider.core.scheduling.supply import Mask, holding
+from outrider.core.scheduling.supply import Mask, distinct, holding
 from outrider.core.taints import untolerated
 
 
@@ -159,7 +159,7 @@ def _sized(run: Run, ask: Ask, shelf: Shelf, rows: Mask) -> Iterator[Step]:
 
 def _shortage(problem: Problem, ask: Ask, shelf: Shelf, rows: Mask) -> str:
     """Return the nearest miss: the first resource that no type has, and who has most of it."""
-    shapes = np.unique(shelf.shape[rows])
+    shapes = distinct(shelf.shape[rows])
     room, names = shelf.room[shapes], problem.axis.names
     order = sorted(range(len(names)), key=lambda place: (_common(names[place]), names[place]))
     for place in order:
@@ -191,7 +191,7 @@ def _common(name: str) -> bool:
 
 def _named(problem: Problem, shelf: Shelf, rows: Mask, place: int, most: int) -> str:
     holding = rows & (shelf.room[:, place] == most)[shelf.shape]
-    kinds = np.unique(problem.market.row_type[holding])
+    kinds = distinct(problem.market.row_type[holding])
     return problem.market.types[int(kinds[0])].name
 
 
@@ -224,7 +224,7 @@ def _limited(run: Run, shelf: Shelf, rows: Mask) -> Iterator[Step]:
 
 def _limit(run: Run, shelf: Shelf, rows: Mask) -> str:
     left = run.budgets[shelf.index]
-    kinds = np.unique(run.problem.market.row_type[rows])
+    kinds = distinct(run.problem.market.row_type[rows])
     for place, name in enumerate(shelf.limited):
         if left[place] < 0 or (len(kinds) and (shelf.capacity[kinds, place] > left[place]).all()):
             limit = shelf.pool.spec.limits[name]

@@ -24,7 +24,7 @@ from outrider.core.scheduling.hostports import conflict
 from outrider.core.scheduling.problem import Problem
 from outrider.core.scheduling.result import Code
 from outrider.core.scheduling.shelf import Shelf
-from outrider.core.scheduling.supply import Amounts, Mask, holding
+from outrider.core.scheduling.supply import Amounts, Mask, distinct, holding
 from outrider.core.scheduling.topology import Topology
 from outrider.core.scheduling.volumes import over_limit
 
@@ -292,7 +292,7 @@ class Run:
         if not shelf.limited:
             return _UNLIMITED
         if shelf.min_values:
-            kinds = np.unique(shelf.market.row_type[content.rows])
+            kinds = distinct(shelf.market.row_type[content.rows])
             largest: Amounts = shelf.capacity[kinds].max(axis=0)
             return largest
         first: Amounts = shelf.capacity[shelf.market.row_type[content.best]]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,8 +26,6 @@ from outrider.apis.labels import (
     RESERVED,
     ZONE,
 )
-from outrider.apis.nodeclass import EC2NodeClass
-from outrider.apis.nodepool import NodePool
 from outrider.apis.quantity import Resources
 from outrider.core.catalog.capacity import derive
 from outrider.core.catalog.facts import ClusterFacts
@@ -34,7 +33,11 @@ from outrider.core.catalog.instancetype import InstanceType
 from outrider.core.catalog.overlays import Overlay, devices
 from outrider.core.requirements import Requirement, Requirements
 from outrider.core.scheduling.daemons import Daemon
-from outrider.core.scheduling.supply import Amounts, Codes, Market, Mask, state
+from outrider.core.scheduling.supply import Amounts, Codes, Market, Mask, numbered, state
+
+if TYPE_CHECKING:
+    from outrider.apis.nodeclass import EC2NodeClass
+    from outrider.apis.nodepool import NodePool
 
 NAMES_A_SLIVER = frozenset(
     {
@@ -303,7 +306,7 @@ def _shapes(shelf: Shelf, axis: Axis) -> None:
     )
     sets = len(shelf.daemon_sets)
     pairs = market.row_type.astype(np.int64) * sets + shelf.daemon_codes
-    shapes, shape = np.unique(pairs, return_inverse=True)
+    shapes, shape = numbered(pairs)
     allocatable = _allocatable(shelf.types, axis)
     shelf.overhead = overheads[shapes % sets]
     shelf.room = allocatable[shapes // sets] - shelf.overhead
@@ -319,7 +322,7 @@ def _daemon_sets(shelf: Shelf) -> tuple[Codes, tuple[tuple[int, ...], ...]]:
     sets: tuple[tuple[int, ...], ...] = ((),)
     for place, daemon in enumerate(shelf.daemons):
         runs = daemon.rule.where(size, shelf.allow)
-        pairs, codes = np.unique(codes * 2 + runs, return_inverse=True)
+        pairs, codes = numbered(codes * 2 + runs)
         sets = tuple(
             (*sets[pair // 2], place) if pair % 2 else sets[pair // 2] for pair in pairs.tolist()
         )

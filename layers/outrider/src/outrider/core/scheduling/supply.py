@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -211,3 +212,18 @@ def holding(have: Amounts, need: Amounts) -> Mask:
     """Return where *have* covers *need* in every column; either may be one row for all."""
     covered: Mask = np.logical_and.reduce(have >= need, axis=1)
     return covered
+
+
+def distinct(codes: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Return the distinct *codes* (small whole numbers), in order."""
+    return np.flatnonzero(np.bincount(codes))
+
+
+def numbered(
+    codes: NDArray[np.integer[Any]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distinct *codes*, and for each entry the place of its code among them."""
+    found = distinct(codes)
+    places = np.zeros(int(found[-1]) + 1 if len(found) else 0, np.int64)
+    places[found] = np.arange(len(found))
+    return found, places[codes]
