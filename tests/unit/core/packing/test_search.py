@@ -44,7 +44,7 @@ def brute_force(problem: Problem, kind: int, worth: Floats) -> float:
 @pytest.mark.parametrize("seed", range(25))
 @pytest.mark.parametrize("width", [1, 5, 10_000])
 def test_contents_and_bounds_enclose_the_best(seed: int, width: int) -> None:
-    """However narrow the search, nothing is worth more than the bound; a wide one finds the best."""
+    """However narrow the search, nothing is worth more than the bound; wide, it finds the best."""
     problem, worth = drawn(seed, classes=4, types=3, top=6)
     types, most = np.arange(3), alone(problem)
     relaxed = Knapsacks(problem, types, most).relaxed(worth)

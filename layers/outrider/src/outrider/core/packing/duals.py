@@ -51,6 +51,14 @@ def unit_price(problem: Problem, many: Floats) -> Floats:
     return np.asarray(price)
 
 
+def money(problem: Problem) -> float:
+    """Return a usual price, to scale by: a solver's tolerances mean nothing beside a dear type."""
+    price = np.where(problem.compatible & (problem.price > 0), problem.price, np.nan)
+    cheapest = np.fmin.reduce(price, axis=1, initial=np.inf)
+    some = cheapest[np.isfinite(cheapest)]
+    return float(np.median(some)) if len(some) else 1.0
+
+
 def penalties(problem: Problem) -> Floats:
     """Return what it costs to leave a pod of each class out: more than a bin that holds it.
 
@@ -60,8 +68,8 @@ def penalties(problem: Problem) -> Floats:
     price = np.where(problem.compatible, problem.price, np.nan)
     cheapest = np.fmin.reduce(price, axis=1, initial=np.inf)
     dearest = np.fmax.reduce(price, axis=1, initial=0.0)
-    proportion = np.maximum(cheapest, 1e-3 * float(problem.price.max(initial=1.0)))
-    return np.asarray(PENALTY * np.maximum(np.minimum(dearest, 1e3 * proportion), 1e-6))
+    usual = np.maximum(np.where(np.isfinite(cheapest), cheapest, 0.0), money(problem))
+    return np.asarray(PENALTY * np.minimum(np.maximum(dearest, usual), 1e3 * usual))
 
 
 def relax(problem: Problem) -> Duals:
@@ -77,10 +85,10 @@ def relax(problem: Problem) -> Duals:
     first_limit = classes + types * resources
     first_supply = first_limit + limits
     rows = first_supply + len(bounded)
-    # Requests in bytes stand beside GPUs: every resource is scaled to the largest room, and prices
-    # to the dearest, or the program would be ill-conditioned.
+    # Requests in bytes stand beside GPUs: every resource is scaled to the largest room, or the
+    # program would be ill-conditioned.
     scale = np.maximum(problem.allocatable.max(axis=0, initial=0.0), 1.0)
-    unit = max(float(problem.price.max(initial=0.0)), 1e-9)
+    unit = money(problem)
     asked = problem.requests[of_class] / scale
     which, resource = np.nonzero(asked)
     pair_rows = np.concatenate([of_class, room + of_type[which] * resources + resource])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from outrider.core.packing.duals import Duals, penalties
+from outrider.core.packing.duals import Duals, money, penalties
 from outrider.core.packing.linear import INFINITY, Model, Sparse
 from outrider.core.packing.pricing import Contents
 from outrider.core.packing.problem import UNBOUNDED, Floats, Ints, Problem
@@ -27,8 +27,7 @@ class Master:
         self.problem = problem
         self.contents = Contents(np.zeros(0, dtype=np.int64), np.zeros((0, len(problem.demand))))
         self.work = 0  # of the last solving
-        # Prices are scaled to the dearest, or the solver's tolerances would mean nothing.
-        self._unit = max(float(problem.price.max(initial=0.0)), 1e-9)
+        self._unit = money(problem)
         self._scarce = np.flatnonzero(problem.supply != UNBOUNDED)
         self._known: set[tuple[int, bytes]] = set()
         classes, limits = len(problem.demand), len(problem.limits)

@@ -21,6 +21,8 @@ from outrider.core.packing.problem import UNBOUNDED, Floats, Ints, Problem
 
 SAVES = 1e-9  # of the price: less is rounding
 SEED = 20
+PAIRS = 150  # patterns up to which every pair is tried as one bin
+SHAKES = (0.0, 0.1, 0.4)  # how much the worth of pods is shaken when they are packed anew
 
 
 def retyped(problem: Problem, bins: Bins) -> Bins:
@@ -60,13 +62,48 @@ def repaired(
 ) -> Bins:
     """Return *bins* after weak ones were emptied, where that saved; pods are valued at *worths*."""
     dice = np.random.default_rng(SEED)
-    best = retyped(problem, bins)
+    best = joined(problem, retyped(problem, bins))
     for attempt in range(repair.tries):
         if expired() or len(best.types) < 2:
             break
         worth = worths[attempt % len(worths)]
         best = _once(problem, best, worth, types, repair.most, dice)
     return best.merged()
+
+
+def joined(problem: Problem, bins: Bins) -> Bins:
+    """Return *bins* with pairs put into one bin wherever a type holds both and costs less."""
+    plain = problem.supply == UNBOUNDED
+    plain &= ~(problem.usage > 0).any(axis=1)
+    types = np.flatnonzero(plain)
+    types = types[np.argsort(problem.price[types], kind="stable")]
+    if not len(types) or len(bins.types) > PAIRS:
+        return bins
+    while True:
+        used = bins.counts @ problem.requests
+        lacking = (bins.counts > 0).astype(np.float64) @ ~problem.compatible[:, types]
+        one, other = np.triu_indices(len(bins.types))
+        both = (lacking[one] + lacking[other]) == 0
+        for resource in range(used.shape[1]):
+            together = used[one, resource] + used[other, resource]
+            both &= together[:, None] <= problem.allocatable[types, resource]
+        both[(one == other) & (bins.times[one] < 2)] = False
+        price = np.where(both.any(axis=1), problem.price[types[both.argmax(axis=1)]], np.inf)
+        saving = problem.price[bins.types[one]] + problem.price[bins.types[other]] - price
+        best = int(saving.argmax()) if len(saving) else 0
+        if not len(saving) or saving[best] <= SAVES * bins.price(problem.price):
+            return bins
+        first, second = one[best], other[best]
+        copies = bins.times[first] // 2 if first == second else bins.times[[first, second]].min()
+        times = bins.times.copy()
+        times[first] -= copies
+        times[second] -= copies
+        pair = Bins(
+            types[both[best].argmax()].reshape(1),
+            (bins.counts[first] + bins.counts[second]).reshape(1, -1),
+            np.array([copies]),
+        )
+        bins = Bins(bins.types, bins.counts, times).plus(pair).merged()
 
 
 def _once(
@@ -83,7 +120,8 @@ def _once(
     times[out] -= copies
     rest = Bins(bins.types, bins.counts, times).merged()
     rest, left = inserted(problem, rest, freed, worth)
-    anew = cover(problem, worth, types, left, Stock.of(problem, rest))
+    shaken = worth * np.exp(dice.normal(scale=dice.choice(SHAKES), size=len(worth)))
+    anew = cover(problem, shaken, types, left, Stock.of(problem, rest))
     if (anew.packed() < left).any():
         return bins
     changed = retyped(problem, rest.plus(anew))
