@@ -255,16 +255,60 @@ def _derived(
     overlays: Sequence[Overlay],
 ) -> tuple[InstanceType | None, ...]:
     wanted = set(market.row_type[base].tolist())
-    giving = [overlay for overlay in overlays if overlay.capacity]
+    giving = tuple(overlay for overlay in overlays if overlay.capacity)
+    known = _derivations(market, node_class, facts, giving)
 
-    def derived(kind: InstanceType) -> InstanceType:
-        known = derive(kind, node_class, facts)
-        extra = devices(kind, giving) if giving else {}
-        return replace(known, capacity={**known.capacity, **extra}) if extra else known
+    def derived(index: int, kind: InstanceType) -> InstanceType:
+        if index not in known:
+            plain = derive(kind, node_class, facts)
+            extra = devices(kind, giving) if giving else {}
+            capacity = {**plain.capacity, **extra}
+            known[index] = replace(plain, capacity=capacity) if extra else plain
+        return known[index]
 
     return tuple(
-        derived(kind) if index in wanted else None for index, kind in enumerate(market.types)
+        derived(index, kind) if index in wanted else None for index, kind in enumerate(market.types)
     )
+
+
+_DERIVATIONS_KEPT = 8
+_derived_for: dict[tuple[int, int], tuple[object, dict[int, InstanceType]]] = {}
+
+
+def _derivations(
+    market: Market,
+    node_class: EC2NodeClass | None,
+    facts: ClusterFacts,
+    giving: tuple[Overlay, ...],
+) -> dict[int, InstanceType]:
+    """Return what is derived already of *market* for one node class, to be filled up.
+
+    A plan derives every type once; disruption makes many plans of the same market.
+    """
+    place = (id(market), id(node_class))
+    known = _derived_for.get(place)
+    if known is not None:
+        made_for, types = known
+        if made_for == (_Same(market), _Same(node_class), facts, giving):
+            return types
+    for oldest in tuple(_derived_for)[: max(0, len(_derived_for) - _DERIVATIONS_KEPT + 1)]:
+        _derived_for.pop(oldest, None)
+    fresh: dict[int, InstanceType] = {}
+    _derived_for[place] = ((_Same(market), _Same(node_class), facts, giving), fresh)
+    return fresh
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Same:
+    """Equality by identity, and a hold on the object so that its identity stays its own."""
+
+    item: object
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.item is self.item
+
+    def __hash__(self) -> int:
+        return id(self.item)
 
 
 def _capacity(types: tuple[InstanceType | None, ...], limited: tuple[str, ...]) -> Amounts:

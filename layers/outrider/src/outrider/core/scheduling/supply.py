@@ -141,8 +141,26 @@ def state(key: str, value: str | None) -> Requirement:
     return Requirement(key, frozenset((value,)))
 
 
+_MARKETS_KEPT = 4
+_markets: dict[int, tuple[Catalog, Market]] = {}
+
+
 def market(catalog: Catalog) -> Market:
-    """Return the rows of *catalog*, types sorted by name."""
+    """Return the rows of *catalog*, types sorted by name.
+
+    The last few are kept: disruption plans the same catalogue once for every candidate.
+    """
+    known = _markets.get(id(catalog))
+    if known is not None and known[0] is catalog:
+        return known[1]
+    built = _market(catalog)
+    for oldest in tuple(_markets)[: max(0, len(_markets) - _MARKETS_KEPT + 1)]:
+        _markets.pop(oldest, None)
+    _markets[id(catalog)] = (catalog, built)
+    return built
+
+
+def _market(catalog: Catalog) -> Market:
     types = tuple(sorted(catalog.instance_types, key=lambda kind: kind.name))
     rows = [
         (index, offering)
