@@ -201,5 +201,3 @@ def _log(*, verbose: bool) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO if verbose or "OUTRIDER_DEBUG" in os.environ else logging.WARNING)
     logger.propagate = False
-    logging.getLogger("moto").setLevel(logging.CRITICAL)
-    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)

@@ -23,7 +23,7 @@ import boto3
 from botocore.config import Config
 
 from outrider.errors import InvalidManifest
-from outrider.local import images, library, mototime, sandbox
+from outrider.local import images, library, mototime, patience, sandbox
 from outrider.local.account import ADMIN_KEY, NODE_ROLE_ARN, Desk, Network, furnish
 from outrider.local.alarms import Alarms, Metrics
 from outrider.local.aws import Endpoint
@@ -140,6 +140,7 @@ class Cloud:
         """Make the rooms and let each answer its operations."""
         _speak_up()
         self._undo.append(library.install())
+        self._undo.append(patience.install(self.clock, self._seed))
         self.endpoint = Endpoint()
         self._undo.append(lambda: mototime.use(None))
         mototime.use(self.clock)
@@ -442,10 +443,14 @@ def _json(status: int, document: Any) -> Reply:
 
 
 def _speak_up() -> None:
-    """Keep the cloud's own words out of the functions' log, whose logger is our parent."""
+    """Keep the cloud's own words out of the functions' log, whose logger is our parent, and moto's
+    out of everybody's: it logs as errors what a state machine may well ask (IsPresent).
+    """
     log.propagate = False
     if not log.handlers and logging.lastResort is not None:
         log.addHandler(logging.lastResort)
+    for name in ("moto", "werkzeug"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _fresh_account(seed: int) -> None:
