@@ -78,6 +78,8 @@ def _reconcile(world: World, held: Lease) -> None:
         launched = launch.launch(world, made, state, held, decision, pods=pods)
         if launched.yielded:
             world.bus.hint(world.settings.cluster)
+    else:
+        _tell_what_would_be(world, made, state, standing)
     _tell(world, made, state)
 
 
@@ -172,6 +174,19 @@ def _tell(world: World, made: Plan, state: ClusterState) -> None:
     for rejection in made.rejections[:EVENTS_A_PASS]:
         message = _why_not(rejection)
         _event(world, state, rejection.pod, "FailedScheduling", message, warning=True)
+
+
+def _tell_what_would_be(
+    world: World, made: Plan, state: ClusterState, standing: mode.Standing
+) -> None:
+    """Write an Event on the pods that a node would be launched for, were it not for *standing*."""
+    wanted = [(pod, launched) for launched in made.launches for pod in launched.pods]
+    for pod, launched in wanted[:EVENTS_A_PASS]:
+        message = (
+            f"Would launch a node of NodePool {launched.node_pool}"
+            f" ({', '.join(launched.instance_types[:3])}), but {standing.reason}"
+        )
+        _event(world, state, pod, "WouldLaunch", message)
 
 
 def _event(
