@@ -106,11 +106,9 @@ class Story:
         audience = self.audience
         audience.chapter("EC2 takes a Spot instance back: two minutes")
         self._settle()
-        victim = self._busiest_spot_node()
-        on_victim = self.view.movable_pods(victim.node)
+        victim, pods = self._busiest_spot_node()
         audience.say(
-            f"{victim.node} ({victim.instance_type}, {victim.zone}) "
-            f"has {len(on_victim)} pods to move"
+            f"{victim.node} ({victim.instance_type}, {victim.zone}) has {pods} pods to move"
         )
         self.recorder.mark("Spot warning", "bad")
         warned = self.cloud.timeline.at()
@@ -244,20 +242,23 @@ class Story:
             if life.key.startswith(prefix) and life.running is not None and life.bound is not None
         )
 
-    def _busiest_spot_node(self) -> NodeLife:
+    def _busiest_spot_node(self) -> tuple[NodeLife, int]:
+        """Return the Spot node that moves most inference pods, and how many."""
         candidates = [
             life for life in self._living_nodes() if life.capacity_type == "spot" and life.node
         ]
         if not candidates:
             raise PromiseBroken("no Spot node to interrupt")
-        return max(
+        movable = self.view.movable_pods()
+        busiest = max(
             candidates,
             key=lambda life: (
                 life.node_pool == "gpu-inference",
-                len(self.view.movable_pods(life.node)),
+                len(movable.get(life.node, ())),
                 life.node,
             ),
         )
+        return busiest, len(movable.get(busiest.node, ()))
 
     def _decision_at(self, kind: str, since: float) -> float:
         for at, name, _ in self.recorder.record.decisions:

@@ -77,9 +77,13 @@ class View:
         except NotFound:
             return False
 
-    def movable_pods(self, node: str) -> tuple[Pod, ...]:
-        """Return the pods on *node* that have to go elsewhere when it goes."""
-        return tuple(pod for pod in self.state().pods_on(node) if movable(pod))
+    def movable_pods(self) -> dict[str, tuple[Pod, ...]]:
+        """Return, by node, the pods that have to go elsewhere when it goes."""
+        state = self.state()
+        return {
+            node.name: tuple(pod for pod in state.pods_on(node.name) if movable(pod))
+            for node in state.nodes
+        }
 
     def scale(self, namespace: str, name: str, replicas: int) -> None:
         """Set a Deployment's replicas."""
