@@ -1,12 +1,11 @@
 """The three walks and consolidation, told on template.yaml in discrete time.
 
 Each story is one promise to whoever runs this. The stories share one embedded cloud, each with a
-NodePool and pods of its own, and leave it empty; the last one compares two clouds of its own.
+NodePool and pods of its own, and leave it empty.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -16,21 +15,21 @@ from outrider.local.demo.push import announce, put_image, reference
 from outrider.local.timeline import Entry
 from tests.support.stage import (
     GPU_TAINT,
+    PRECIOUS,
     Stage,
     budget,
     deployment,
+    karpenter_lease,
     node_class,
     pod,
     pool,
+    spot_node,
     staged,
 )
 
 pytestmark = pytest.mark.e2e
 
 NO_SPOT = {"insufficientCapacity": [{"instanceType": "*", "zone": "*", "capacityType": "spot"}]}
-# One node of these holds a whole Deployment.
-FOUR_GPUS = ("g5.12xlarge", "g6.12xlarge")
-PRECIOUS = {"karpenter.sh/do-not-disrupt": "true"}
 
 
 @pytest.fixture(scope="module")
@@ -96,21 +95,20 @@ def test_a_pending_pod_becomes_a_running_one(stage: Stage) -> None:
 
 def test_one_decision_ties_everything_together(stage: Stage) -> None:
     """Plan, NodeClaim, instance, node and the Event on the pod carry one decision."""
-    stage.apply(pool("tie"), pod("a", "tie"))
-    stage.expect_running("a")
+    stage.apply(pool("tie"), pod("tied", "tie"))
+    stage.expect_running("tied")
     stage.expect("the node is initialized", 30, lambda: stage.decided("NodeInitialized"))
     (made,), (claim,) = stage.decided("PlanMade"), stage.claims("tie")
     decision = made["decision"]
     (machine,) = stage.machines()
     tags = {tag["Key"]: tag["Value"] for tag in machine["Tags"]}
     assert tags[labels.DECISION] == claim["metadata"]["annotations"][labels.DECISION] == decision
-    assert stage.node_of("a")["metadata"]["annotations"][labels.DECISION] == decision
+    assert stage.node_of("tied")["metadata"]["annotations"][labels.DECISION] == decision
     assert tags[labels.NODECLAIM_TAG] == claim["metadata"]["name"]
     assert {"LaunchStarted", "NodeRegistered", "NodeInitialized"} <= {
         name for _, name, detail in stage.decisions if detail["decision"] == decision
     }
-    (nominated,) = stage.told("Nominated", "a")
-    assert claim["metadata"]["name"] in nominated["message"]
+    assert f"nodeclaim/{claim['metadata']['name']}" in stage.told("Nominated", "tied")[0]["message"]
 
 
 def test_a_storm_of_hints_makes_few_plans(stage: Stage) -> None:
@@ -163,7 +161,7 @@ def test_a_provision_that_dies_loses_and_doubles_nothing(stage: Stage, call: int
     stage.apply(pool("dies"), pod("a", "dies"), pod("b", "dies"))
     stage.expect_running("a", "b", seconds=600)
     assert stage.entries("fault", killed="ProvisionFunction")
-    stage.cloud.run(330)  # a sweep comes every five minutes at the latest
+    stage.cloud.run(120)  # an errand is somebody's for a minute, and the tick comes every minute
     assert len(launched(stage)) == 2
     assert len(stage.machines()) == len(stage.claims("dies")) == 2
     assert stage.run_now("a", "b")
@@ -172,40 +170,22 @@ def test_a_provision_that_dies_loses_and_doubles_nothing(stage: Stage, call: int
 # --- interruption ---------------------------------------------------------------------------------
 
 
-def served(stage: Stage, story: str) -> str:
-    """Run a guarded Deployment and a precious pod on one Spot node; return its instance."""
-    stage.apply(
-        pool(story, types=FOUR_GPUS, capacity=("spot",)),
-        budget(story, minAvailable=1),
-        deployment(story, story, 2),
-        deployment("precious", story, 1, annotations=PRECIOUS, terminationGracePeriodSeconds=20),
-    )
-    stage.expect("three pods run", 300, lambda: running(stage) == 3)
-    (machine,) = stage.machines()
-    return str(machine["InstanceId"])
-
-
-def running(stage: Stage, **wanted: str) -> int:
-    """Return how many pods of the namespace default run."""
-    return sum(one["status"].get("phase") == "Running" for one in stage.pods(**wanted))
-
-
 def test_an_interruption_costs_no_pod_its_end(stage: Stage) -> None:
     """Replacement first, the budget kept, the precious pod told in time, everything put away."""
-    instance = served(stage, "spot")
+    instance = spot_node(stage, "spot")
     node = stage.node_of(stage.pods(app="spot")[0]["metadata"]["name"])["metadata"]["name"]
     stage.begin()
     low = 2
 
     def over() -> bool:
         nonlocal low
-        low = min(low, running(stage, app="spot"))
+        low = min(low, stage.running(app="spot"))
         return stage.get("nodes", node) is None
 
     warned = stage.cloud.timeline.at()
     stage.cloud.reclaim.interrupt(instance)
     stage.expect("the node is gone", 125, over)
-    stage.expect("three pods run", 120, lambda: running(stage) == 3)
+    stage.expect("three pods run", 120, lambda: stage.running() == 3)
     assert low == 1, "the budget keeps one of two"
     asked = stage.entries("createFleet")[0]["at"]
     assert asked - warned < 3
@@ -222,12 +202,12 @@ def test_an_interruption_costs_no_pod_its_end(stage: Stage) -> None:
 
 def test_events_twice_and_in_any_order_do_no_harm(stage: Stage) -> None:
     """Every event three times and shuffled: one replacement, one eviction a pod, told once."""
-    instance = served(stage, "twice")
+    instance = spot_node(stage, "twice")
     stage.begin()
     stage.cloud.faults.set({"duplicateEvents": 3, "reorderEvents": True})
     stage.cloud.reclaim.interrupt(instance)
     stage.expect("the drain ends", 150, lambda: stage.decided("NodeTerminated"))
-    stage.expect("three pods run", 120, lambda: running(stage) == 3)
+    stage.expect("three pods run", 120, lambda: stage.running() == 3)
     assert len(launched(stage)) == 1
     assert len(stage.decided("ReplacementLaunched")) == len(stage.decided("NodeInterrupted")) == 1
     evicted = [detail["pod"] for detail in stage.decided("PodEvicted")]
@@ -238,15 +218,16 @@ def test_events_twice_and_in_any_order_do_no_harm(stage: Stage) -> None:
 def test_a_rebalance_recommendation_moves_pods_in_peace(stage: Stage) -> None:
     """The new node is up before the first pod leaves, and nothing is forced."""
     stage.apply(pool("calm", capacity=("spot",)), deployment("calm", "calm", 1))
-    stage.expect("the pod runs", 300, lambda: running(stage) == 1)
+    stage.expect("the pod runs", 300, lambda: stage.running() == 1)
     (machine,) = stage.machines()
     stage.begin()
     stage.cloud.reclaim.recommend(machine["InstanceId"])
     stage.expect("it is gone", 300, lambda: stage.decided("NodeTerminated"))
-    (joined,), (evicted,) = stage.entries("nodeInitialized"), stage.entries("evict")
-    assert joined["at"] < evicted["at"]
-    assert evicted["how"] == "evicted"
-    stage.expect("the pod runs", 60, lambda: running(stage) == 1)
+    (joined,) = stage.entries("nodeInitialized")
+    evicted = [one for one in stage.entries("evict") if one["pod"].startswith("default/")]
+    assert joined["at"] < evicted[0]["at"]
+    assert {one["how"] for one in evicted} == {"eviction"}
+    stage.expect("the pod runs", 60, lambda: stage.running() == 1)
 
 
 # --- voluntary disruption -------------------------------------------------------------------------
@@ -267,7 +248,7 @@ def test_consolidation_saves_and_respects(stage: Stage) -> None:
         deployment("moved", "save", 1),
         deployment("empty", "save", 1),
     )
-    stage.expect("four pods run", 300, lambda: running(stage) == 4)
+    stage.expect("four pods run", 300, lambda: stage.running() == 4)
     nodes = {
         app: stage.pods(app=app)[0]["spec"]["nodeName"]
         for app in ("held", "kept", "moved", "empty")
@@ -282,13 +263,13 @@ def test_consolidation_saves_and_respects(stage: Stage) -> None:
         1200,
         lambda: not gone & {one["metadata"]["name"] for one in stage.all("nodes")},
     )
-    stage.expect("three pods run", 120, lambda: running(stage) == 3)
+    stage.expect("three pods run", 120, lambda: stage.running() == 3)
     reasons = {detail["reason"] for detail in stage.decided("DisruptionDecided")}
     assert reasons == {"Empty", "Underutilized"}
     assert [one["type"] for one in launched(stage)] == ["g6.xlarge"]
     for app in ("held", "kept"):
         assert stage.pods(app=app)[0]["spec"]["nodeName"] == nodes[app]
-        assert stage.told("DisruptionBlocked", nodes[app])
+    assert stage.metric("DisruptionBlocked") > 0
 
 
 # --- image push -----------------------------------------------------------------------------------
@@ -339,7 +320,7 @@ def test_provision_answers_interruptions_and_consolidates_nothing(stage: Stage) 
             deployment("half", "half", 1),
             deployment("idle", "half", 1),
         )
-        stage.expect("two pods run", 300, lambda: running(stage) == 2)
+        stage.expect("two pods run", 300, lambda: stage.running() == 2)
         used = stage.pods(app="half")[0]["spec"]["nodeName"]
         idle = stage.pods(app="idle")[0]["spec"]["nodeName"]
         stage.delete("deployments.apps", "idle", "default")
@@ -349,23 +330,7 @@ def test_provision_answers_interruptions_and_consolidates_nothing(stage: Stage) 
         (taken,) = (claim for claim in stage.claims("half") if claim["status"]["nodeName"] == used)
         stage.cloud.reclaim.interrupt(taken["status"]["providerID"].rpartition("/")[2])
         stage.expect("it is drained", 150, lambda: stage.get("nodes", used) is None)
-        stage.expect("the pod runs", 60, lambda: running(stage) == 1)
-
-
-def lease(stage: Stage) -> dict[str, object]:
-    """Return the Lease of a Karpenter that is live now."""
-    now = stage.cloud.clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {"name": "karpenter-leader-election", "namespace": "kube-system"},
-        "spec": {
-            "holderIdentity": "karpenter-0",
-            "leaseDurationSeconds": 15,
-            "acquireTime": now,
-            "renewTime": now,
-        },
-    }
+        stage.expect("the pod runs", 60, lambda: stage.running() == 1)
 
 
 def test_beside_a_live_karpenter_nothing_is_launched(stage: Stage) -> None:
@@ -373,27 +338,10 @@ def test_beside_a_live_karpenter_nothing_is_launched(stage: Stage) -> None:
     stage.apply(pool("beside"), pod("a", "beside"))
     before = stage.metric("BesideKarpenter")
     for _ in range(12):
-        stage.apply(lease(stage))
+        stage.apply(karpenter_lease(stage))
         stage.cloud.run(10)
     assert not stage.entries("createFleet")
     assert stage.decided("PlanMade")[0]["acting"] is False
     assert stage.told("BesideKarpenter", "kube-system")
     assert stage.metric("BesideKarpenter") > before
     stage.expect_running("a")
-
-
-# --- the same again -------------------------------------------------------------------------------
-
-
-def test_the_same_seed_tells_the_same_story() -> None:
-    """Two clouds with one seed agree to the millisecond, through faults and interruptions."""
-
-    def tell() -> str:
-        with staged(seed=11) as stage:
-            stage.cloud.faults.set({"duplicateEvents": 2, "reorderEvents": True})
-            stage.cloud.reclaim.interrupt(served(stage, "again"))
-            stage.cloud.run(240)
-            assert stage.decided("NodeTerminated")
-            return json.dumps([stage.entries(), stage.decisions], indent=0)
-
-    assert tell() == tell()
