@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ BATCHES = {
     "synthetic": (
         "serving 1000", "serving 10000", "finetuning 1000", "finetuning 10000",
         "services 1000", "services 10000", "everything 10000",
-        "services 10000 300", "everything 10000 300", "everything 10000 1000",
+        "services 10000 300",
+        "spread 1000", "spread 10000", "everything 10000 300", "everything 10000 1000",
     ),
 }  # fmt: skip
 COLUMNS = (
@@ -65,6 +67,8 @@ def row(options: argparse.Namespace) -> dict[str, Any]:
     """Return one line of the table."""
     bare = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Imported here, so that the line above sees a bare interpreter.
+    import numpy as np
+
     from outrider.core.packing.pack import Effort, stages
     from outrider.core.packing.problem import Problem
     from tests.benchmarks.packing import batches, pools
@@ -72,7 +76,12 @@ def row(options: argparse.Namespace) -> dict[str, Any]:
 
     kind, count, *shapes = options.row.split()
     pool = pools.load(options.data and options.data / "ondemand_prices.json", options.pool)
-    if kind in batches.SYNTHETIC:
+    if kind == "spread":
+        pods, most = batches.spread(int(count))
+        pool = replace(
+            pool, allocatable=np.hstack([pool.allocatable, np.tile(most, (len(pool.names), 1))])
+        )
+    elif kind in batches.SYNTHETIC:
         pods = batches.synthetic(kind, int(count), int(shapes[0]) if shapes else 0)
     else:
         pods = batches.from_trace(options.data / "alibaba-gpu-2023", kind, int(count))

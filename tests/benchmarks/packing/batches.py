@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Pods = NDArray[np.float64]
 
 TRACES = ("default", "multigpu50", "inference", "training", "gpu-only")
-SYNTHETIC = ("serving", "finetuning", "services", "everything", "spread")
+SYNTHETIC = ("serving", "finetuning", "services", "everything")
 
 
 def from_trace(folder: Path, kind: str, count: int, seed: int = 1) -> Pods:

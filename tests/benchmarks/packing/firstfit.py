@@ -20,7 +20,7 @@ def first_fit(pods: Pods, pool: Pool, seed: int = 0) -> tuple[float, int]:
     tie = np.random.default_rng(seed).permutation(len(pods))
     order = np.lexsort((tie, -pods[:, 1], -pods[:, 0]))
     largest = _front(pool.allocatable)
-    used = np.zeros((len(pods) + 1, 4))
+    used = np.zeros((len(pods) + 1, pods.shape[1]))
     count = np.full(len(pods) + 1, len(pods) + 1)
     opened = 0
     for pod in pods[order]:

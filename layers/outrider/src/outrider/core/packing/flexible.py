@@ -1,0 +1,60 @@
+"""Keep a node launchable: room that several kinds of types share, a price that several offer.
+
+Contents that only one instance type holds depend on that type's stock. `shared_room` cuts every
+type's room to what enough kinds offer, so that whatever is packed into it fits all of them
+(minValues of a NodePool). `usual_price` values a type at the mean of the cheapest offerings that
+can stand in for it (the Spot price to plan with), so that one scarce bargain is not worth a whole
+plan.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from outrider.core.packing.problem import Bools, Floats, Ints
+
+
+def shared_room(allocatable: Floats, compatible: Bools, kinds: Ints, least: int) -> Floats:
+    """Return the room of each type, [T, R], that at least *least* different *kinds* have.
+
+    For each type its nearest stand-ins are chosen: one a kind, taking all its classes, costing the
+    least of its room. A type with too few of them has no room at all.
+    """
+    types = len(allocatable)
+    if least <= 1 or not types:
+        return allocatable
+    takes_all = (compatible.T.astype(np.float64) @ ~compatible) == 0  # [t, u]: u takes what t takes
+    lost = np.zeros((types, types))
+    for resource in allocatable.T:
+        own = np.where(resource > 0, resource, np.nan)[:, None]
+        cut = np.nan_to_num(1.0 - np.minimum(resource[None, :] / own, 1.0))
+        np.maximum(lost, cut, out=lost)
+    lost[~takes_all] = np.inf
+    room = np.zeros_like(allocatable)
+    for one in range(types):
+        order = np.argsort(lost[one], kind="stable")
+        order = order[np.isfinite(lost[one, order])]
+        _, first = np.unique(kinds[order], return_index=True)
+        nearest = order[np.sort(first)[:least]]
+        if len(nearest) == least:
+            room[one] = np.minimum(allocatable[nearest].min(axis=0), allocatable[one])
+    return room
+
+
+def usual_price(allocatable: Floats, compatible: Bools, price: Floats, offers: int) -> Floats:
+    """Return the mean of the *offers* cheapest prices that can stand in for each type, [T].
+
+    A stand-in has at least the room and takes at least the classes. Where there are fewer of them
+    the type's own price stays: a mean over what does not exist would only scare.
+    """
+    if offers <= 1 or not len(price):
+        return price
+    stands_in = (compatible.T.astype(np.float64) @ ~compatible) == 0
+    for resource in allocatable.T:
+        stands_in &= resource[None, :] >= resource[:, None]
+    stands_in &= np.isfinite(price)
+    prices = np.sort(np.where(stands_in, price, np.inf), axis=1)[:, :offers]
+    if prices.shape[1] < offers:
+        return price
+    enough = np.isfinite(prices).all(axis=1)
+    return np.where(enough, np.where(np.isfinite(prices), prices, 0.0).mean(axis=1), price)
