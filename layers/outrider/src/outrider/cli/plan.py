@@ -66,7 +66,9 @@ def command(
     if output == "json":
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     else:
-        _tables(answer, document)
+        from outrider.cli.tables import print_plan
+
+        print_plan(answer, document["summary"])
     return SOME_UNPLACED if answer.rejections else 0
 
 
@@ -140,53 +142,3 @@ def launch_shown(launch: Launch) -> dict[str, Any]:
 
 def _money(amount: float) -> float:
     return round(amount, 9)
-
-
-def _tables(answer: Plan, document: Mapping[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if answer.launches:
-        table = Table(title="Launches", title_justify="left")
-        for heading in ("node", "pods", "requests", "cheapest", "zone", "alternatives", "$/h"):
-            table.add_column(heading, justify="right" if heading == "$/h" else "left")
-        for item in answer.launches:
-            first = item.choices[0]
-            table.add_row(
-                item.name,
-                _names(item.pods),
-                ", ".join(
-                    f"{name} {text}" for name, text in quantity.listing(item.requests).items()
-                ),
-                f"{first.instance_type} {first.capacity_type}",
-                first.zone,
-                f"{len(item.choices)} of {len(item.instance_types)} types",
-                f"{item.price_per_hour:.4f}",
-            )
-        console.print(table)
-    if answer.placements:
-        table = Table("pod", "node", title="Placements on what exists", title_justify="left")
-        for placement in answer.placements:
-            table.add_row(placement.pod, placement.node)
-        console.print(table)
-    if answer.rejections:
-        table = Table("pod", "NodePool", "reason", "code", title="No place", title_justify="left")
-        for rejection in answer.rejections:
-            for index, reason in enumerate(rejection.reasons):
-                name = "" if index else rejection.pod
-                table.add_row(name, reason.node_pool, reason.message, str(reason.code))
-        console.print(table)
-    summary = document["summary"]
-    bound = summary["lowerBoundPerHour"]
-    console.print(
-        f"{summary['placed']} of {summary['pods']} pods placed, {summary['launches']} launches,"
-        f" ${summary['pricePerHour']:.4f}/h ({summary['stage']}"
-        + (f"; no plan is cheaper than ${bound:.4f}/h)" if bound is not None else ")")
-    )
-
-
-def _names(pods: tuple[str, ...]) -> str:
-    if len(pods) <= 4:
-        return ", ".join(pods)
-    return f"{', '.join(pods[:3])} and {len(pods) - 3} more"
