@@ -11,6 +11,7 @@ import pytest
 from outrider.apis import labels
 from outrider.core.disruption.outcome import after
 from outrider.core.disruption.result import Reason
+from outrider.core.taints import Taint
 from tests.support.estate import (
     DAY,
     NOW,
@@ -302,6 +303,16 @@ def test_a_nominated_node_stays() -> None:
     """A pod is on its way to it."""
     waiting = replace(pod("a"), nominated_node_name="n1")
     assert Estate(pool(), node("n1"), waiting).code("n1") == "Nominated"
+
+
+def test_an_empty_replacement_is_not_an_empty_node() -> None:
+    """A node that was launched for pods which have not moved yet is awaited, not empty."""
+    leaving, fresh = node("n1"), node("n2")
+    going = replace(leaving, taints=(Taint(labels.DISRUPTED_TAINT, "", "NoSchedule"),))
+    planned = {"annotations": {labels.PODS: "default/a"}}
+    objects = (pool(), going, fresh, claim(fresh, **planned))
+    assert Estate(*objects, pod("a", on="n1")).code("n2") == "Nominated"
+    assert Estate(*objects).command().nodes == ("n2",)
 
 
 def hashed(version: str = "v3", value: str = "1") -> dict[str, str]:
