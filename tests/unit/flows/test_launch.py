@@ -230,6 +230,27 @@ def test_a_gang_is_whole_or_not_there() -> None:
     assert made.state.nodeclaims == ()
 
 
+def test_an_empty_pool_is_asked_once() -> None:
+    """What one request of a plan has found empty, the next one does not ask for again."""
+    made = _world(*_gpus(1))
+    world = made.world
+    held = world.ledger.acquire("test", 45)
+    assert held is not None
+    one = _plan(made).launches[0]
+    spot = tuple(choice for choice in one.choices if choice.capacity_type == "spot")
+    for choice in spot:
+        made.cloud.stock[choice.instance_type, choice.zone, "spot"] = 0
+    two = (
+        replace(one, name="a", pods=("default/a",), choices=spot, labels={"team": "a"}),
+        replace(one, name="b", pods=("default/b",), choices=spot, labels={"team": "b"}),
+    )
+    launched = launch.launch(
+        world, Plan((), two, (), "cost", "x"), made.state, held, "d1", attempts=1
+    )
+    assert launched.claims == {}
+    assert len(made.recorder.of("create_fleet")) == 1
+
+
 def _only(*names: str) -> dict[str, Any]:
     return {"key": labels.INSTANCE_TYPE, "operator": "In", "values": list(names)}
 

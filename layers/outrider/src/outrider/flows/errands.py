@@ -38,16 +38,19 @@ JOIN_LOOK_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an errand came to: instances by claim, claims without, and why.
-
-    `marked` says that the next plan will choose otherwise: a pool or a seed is out.
-    """
+    """What an errand came to: instances by claim, claims without, and why."""
 
     errand: Errand
     instances: Mapping[str, Instance]
     unserved: tuple[str, ...]
     errors: tuple[FleetError, ...] = ()
-    marked: bool = False
+    marks: tuple[failure.Mark, ...] = ()
+    lost_seed: bool = False
+
+    @property
+    def marked(self) -> bool:
+        """Return whether the next plan will choose otherwise: a pool or a seed is out."""
+        return bool(self.marks) or self.lost_seed
 
 
 def perform(world: World, intent: Intent, state: ClusterState, catalog: Catalog) -> Outcome:
@@ -75,7 +78,7 @@ def perform(world: World, intent: Intent, state: ClusterState, catalog: Catalog)
     _report(world, work, given, unserved, result.errors)
     lost_seed = any(error.code == SNAPSHOT_GONE for error in result.errors)
     world.ledger.settle(replace(intent, state="launched" if given else "failed"))
-    return Outcome(work, given, unserved, result.errors, marked=bool(marks) or lost_seed)
+    return Outcome(work, given, unserved, result.errors, marks, lost_seed)
 
 
 def recover(

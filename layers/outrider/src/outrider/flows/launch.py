@@ -59,6 +59,7 @@ class _Pass:
     attempt: int
     outcomes: list[Outcome] = field(default_factory=list)
     unserved: list[str] = field(default_factory=list)
+    shut: set[Mark] = field(default_factory=set)
     marked: bool = False
     yielded: bool = False
 
@@ -121,6 +122,9 @@ def _carry_out(world: World, made: Plan, state: ClusterState, held: Lease, curre
         world.ledger.renew(held, lease.LEASE_SECONDS)
         if current.yielded or _interruption_waits(world):
             current.yielded = True
+            current.unserved += request.claims
+        elif _is_shut(request, current):  # what an earlier request of this plan has shown
+            current.marked = True
             current.unserved += request.claims
         elif world.ledger.spend(
             len(request.claims), running + request.price_per_hour, world.clock.now()
@@ -194,6 +198,20 @@ def _one(
     current.outcomes.append(outcome)
     current.unserved += outcome.unserved
     current.marked = current.marked or outcome.marked
+    current.shut |= set(outcome.marks)
+
+
+def _is_shut(request: FleetRequest, current: _Pass) -> bool:
+    """Return whether every pool of *request* is known to be empty by now."""
+    kind = request.capacity_type
+    return all(
+        any(
+            (name, zone, kind) in current.shut
+            for name in (pool.instance_type, "*")
+            for zone in (pool.zone, "*")
+        )
+        for pool in request.pools
+    )
 
 
 def _interruption_waits(world: World) -> bool:
