@@ -61,14 +61,18 @@ BAD = {
     ),
     "ten megabytes of junk": ("x: y\n" * 2_000_000, "no document in it has a kind"),
     "no nodeClassRef": (
-        "apiVersion: karpenter.sh/v1\nkind: NodePool\nmetadata: {name: p}\n"
-        "spec: {template: {spec: {requirements: []}}}",
+        (
+            "apiVersion: karpenter.sh/v1\nkind: NodePool\nmetadata: {name: p}\n"
+            "spec: {template: {spec: {requirements: []}}}"
+        ),
         "NodePool p: spec.template.spec.nodeClassRef",
     ),
     "an unknown operator": (
-        "apiVersion: karpenter.sh/v1\nkind: NodePool\nmetadata: {name: p}\n"
-        "spec: {template: {spec: {nodeClassRef: {group: karpenter.k8s.aws, kind: EC2NodeClass,"
-        " name: c}, requirements: [{key: a, operator: Near}]}}}",
+        (
+            "apiVersion: karpenter.sh/v1\nkind: NodePool\nmetadata: {name: p}\n"
+            "spec: {template: {spec: {nodeClassRef: {group: karpenter.k8s.aws, kind: EC2NodeClass,"
+            " name: c}, requirements: [{key: a, operator: Near}]}}}"
+        ),
         "spec.template.spec.requirements[0].operator",
     ),
     "a key that is no text": ("apiVersion: v1\nkind: Pod\n1: 2\n", "is no text"),
@@ -94,7 +98,7 @@ def test_bad_input_is_one_line(
 
 def test_missing_file(tmp_path: Path) -> None:
     """A file that is not there is named."""
-    with pytest.raises(InvalidManifest, match="nowhere.yaml"):
+    with pytest.raises(InvalidManifest, match=r"nowhere\.yaml"):
         documents.read([str(tmp_path / "nowhere.yaml")])
 
 
