@@ -88,6 +88,12 @@ def test_who_launches_makes_nodeclaims() -> None:
         assert may(function, "patch", "pods/status")
 
 
+def test_who_registers_nodes_may_tie_them_to_their_claims() -> None:
+    """lifecycle alone writes owner references to NodeClaims."""
+    tying = {f for f in rbac.FUNCTIONS if may(f, "update", "nodeclaims/finalizers", "karpenter.sh")}
+    assert tying == {"lifecycle"}
+
+
 def test_everybody_may_say_what_was_done() -> None:
     """Kubernetes Events are written by all."""
     assert all(may(function, "create", "events") for function in rbac.FUNCTIONS)

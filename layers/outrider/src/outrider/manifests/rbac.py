@@ -47,6 +47,8 @@ LAUNCH: Sequence[Rule] = (
     ("karpenter.k8s.aws", ("ec2nodeclasses/status",), ("patch",)),
     ("", ("pods/status",), ("patch",)),  # status.nominatedNodeName
 )
+# A registered Node blocks the deletion of its NodeClaim, by the same rule.
+REGISTER: Sequence[Rule] = (("karpenter.sh", ("nodeclaims/finalizers",), ("update",)),)
 CORDON: Sequence[Rule] = (("", ("nodes",), ("patch",)),)
 END: Sequence[Rule] = (
     ("", ("nodes",), ("delete", "patch")),
@@ -68,7 +70,7 @@ WRITE: Mapping[str, Sequence[Rule]] = {
     "interrupt": (*SAY, *LAUNCH, *CORDON),
     "drain": (*SAY, *END, *EVICT),
     "disrupt": (*SAY, *LAUNCH, *CORDON),
-    "lifecycle": (*SAY, *LAUNCH, *END, *STATUS),  # the sweep replaces what no event told
+    "lifecycle": (*SAY, *LAUNCH, *REGISTER, *END, *STATUS),  # the sweep replaces what no event told
     "seed": SAY,
     "catalog": (*SAY, *STATUS),
 }
