@@ -233,6 +233,41 @@ def test_an_image_in_ecr_is_measured(cloud: Cloud, account: Account) -> None:
     assert cloud.image(f"{host}/ml/other:v1") is None
 
 
+def test_an_index_is_followed(cloud: Cloud, account: Account) -> None:
+    """An index has the architectures of its children and the size of the largest."""
+    ecr = account.session.client("ecr")
+    ecr.create_repository(repositoryName="ml/multi")
+    children = []
+    for place, arch in enumerate(("amd64", "arm64", "s390x"), 1):
+        document = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {"size": 7, "digest": f"sha256:{place}" + "a" * 63, "mediaType": "x"},
+            "layers": [
+                {"size": place * 10**9, "digest": f"sha256:{place}" + "b" * 63, "mediaType": "x"}
+            ],
+        }
+        put = ecr.put_image(repositoryName="ml/multi", imageManifest=json.dumps(document))
+        children.append(
+            {
+                "mediaType": document["mediaType"],
+                "digest": put["image"]["imageId"]["imageDigest"],
+                "size": 1,
+                "platform": {"architecture": arch, "os": "linux"},
+            }
+        )
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": children,
+    }
+    ecr.put_image(repositoryName="ml/multi", imageManifest=json.dumps(index), imageTag="v1")
+    found = cloud.image("123456789012.dkr.ecr.us-east-1.amazonaws.com/ml/multi:v1")
+    assert found is not None
+    assert found.architectures == ("amd64", "arm64")
+    assert found.compressed_bytes == 2 * 10**9
+
+
 def test_the_cluster_is_described(cloud: Cloud) -> None:
     """What user data needs comes from DescribeCluster."""
     identity = cloud.cluster()

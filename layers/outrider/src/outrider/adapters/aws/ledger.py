@@ -2,7 +2,7 @@
 
 Rows are (pk, sk): `cluster` rows for the lease, flags and the catalogue's pointer; `mark`,
 `intent`, `instance`, `reaction`, `seed`, `lock`, `once` and `spend` rows beside them. Times are
-epoch seconds of the clock that is given, and a row counts as gone once its time is over: DynamoDB's
+milliseconds of the clock that is given, and a row counts as gone once its time is over: DynamoDB's
 own expiry (attribute `expires`) only tidies up, hours later. Whatever two functions could do at
 once is a conditional write.
 
@@ -12,17 +12,17 @@ transaction with a check of that token, because EC2 cannot check it. Refuses to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
 from outrider.adapters.aws import errors, packing
 from outrider.adapters.aws.session import Session
+from outrider.adapters.aws.table import Refused, Row, Table, expiry, instant, keyed, marshal, stamp
 from outrider.core import backoff
 from outrider.core.catalog import codec
 from outrider.core.catalog.instancetype import Catalog
@@ -31,19 +31,14 @@ from outrider.core.seeding import Seed, State
 from outrider.errors import LedgerError, NotFound, NotHolder
 
 Json = Mapping[str, Any]
-Row = dict[str, Any]
 Pool = tuple[str, str, str]
 
-CONDITION = "ConditionalCheckFailedException"
 CANCELLED = "TransactionCanceledException"
 
 INTENT_DAYS = 7
 INSTANCE_DAYS = 30
 REACTION_DAYS = 2
 MARK_MEMORY = timedelta(hours=2)
-
-_read = TypeDeserializer().deserialize
-_write = TypeSerializer().serialize
 
 
 class Ledger:
@@ -58,8 +53,7 @@ class Ledger:
         launches_per_minute: int | None = None,
         dollars_per_hour: float | None = None,
     ) -> None:
-        self._session = session
-        self._name = name
+        self._table = Table(session, name)
         self._now = now
         self._launches_per_minute = launches_per_minute
         self._dollars_per_hour = dollars_per_hour
@@ -72,14 +66,14 @@ class Ledger:
         now = self._now()
         until = now + timedelta(seconds=seconds)
         try:
-            row = self._update(
+            row = self._table.update(
                 ("cluster", "lease"),
                 "SET #owner = :owner, #until = :until ADD #token :one",
-                {":owner": owner, ":until": _stamp(until), ":one": 1, ":now": _stamp(now)},
+                {":owner": owner, ":until": stamp(until), ":one": 1, ":now": stamp(now)},
                 condition="attribute_not_exists(pk) OR #until <= :now OR #owner = :owner",
                 names=("owner", "until", "token"),
             )
-        except _Refused:
+        except Refused:
             return None
         return Lease(owner, int(row["token"]), until)
 
@@ -87,53 +81,53 @@ class Ledger:
         """Hold the lease for *seconds* more; raise NotHolder where it is somebody else's."""
         until = self._now() + timedelta(seconds=seconds)
         try:
-            self._update(
+            self._table.update(
                 ("cluster", "lease"),
                 "SET #until = :until",
-                {":until": _stamp(until), ":token": lease.token},
+                {":until": stamp(until), ":token": lease.token},
                 condition="#token = :token",
                 names=("until", "token"),
             )
-        except _Refused as refusal:
+        except Refused as refusal:
             raise NotHolder("the planning lease has another holder") from refusal
 
     def release(self, lease: Lease) -> None:
         """Give the lease back, if it is still ours."""
         try:
-            self._update(
+            self._table.update(
                 ("cluster", "lease"),
                 "SET #until = :zero",
                 {":zero": 0, ":token": lease.token},
                 condition="#token = :token",
                 names=("until", "token"),
             )
-        except _Refused:
+        except Refused:
             return
 
     def flag(self, name: str, until: datetime) -> None:
         """Raise a flag, such as `interruption-waiting`, that others look at."""
-        self._put({"pk": "flag", "sk": name, "until": _stamp(until), "expires": _expiry(until)})
+        self._table.put({"pk": "flag", "sk": name, "until": stamp(until), "expires": expiry(until)})
 
     def flagged(self, name: str, now: datetime) -> bool:
         """Return whether the flag is up."""
-        row = self._get(("flag", name))
-        return row is not None and row["until"] > _stamp(now)
+        row = self._table.get(("flag", name))
+        return row is not None and row["until"] > stamp(now)
 
     def lower(self, name: str) -> None:
         """Take the flag down."""
-        self._delete(("flag", name))
+        self._table.delete(("flag", name))
 
     def once(self, key: str, until: datetime) -> bool:
         """Return True the first time *key* is seen, False on every repeat until *until*."""
-        row = {"pk": "once", "sk": key, "until": _stamp(until), "expires": _expiry(until)}
+        row = {"pk": "once", "sk": key, "until": stamp(until), "expires": expiry(until)}
         try:
-            self._put(
+            self._table.put(
                 row,
                 condition="attribute_not_exists(pk) OR #until <= :now",
                 names=("until",),
-                values={":now": _stamp(self._now())},
+                values={":now": stamp(self._now())},
             )
-        except _Refused:
+        except Refused:
             return False
         return True
 
@@ -141,13 +135,13 @@ class Ledger:
 
     def catalog(self) -> Catalog:
         """Return the newest whole catalogue."""
-        pointer = self._get(("catalog", "pointer"))
+        pointer = self._table.get(("catalog", "pointer"))
         if pointer is None:
             raise NotFound("the ledger holds no catalogue yet: the catalog function writes it")
         version = str(pointer["version"])
         if self._cached is not None and self._cached[0] == version:
             return self._cached[1]
-        chunks = list(self._query(f"catalog#{version}"))
+        chunks = list(self._table.query(f"catalog#{version}"))
         if len(chunks) != int(pointer["chunks"]):
             raise LedgerError(
                 f"catalogue {version} has {len(chunks)} of {pointer['chunks']} chunks"
@@ -159,32 +153,39 @@ class Ledger:
     def put_catalog(self, catalog: Catalog) -> None:
         """Store a catalogue in chunks, the pointer last."""
         chunks = packing.split(codec.dump(catalog))
-        before = self._get(("catalog", "pointer"))
+        before = self._table.get(("catalog", "pointer"))
         for place, chunk in enumerate(chunks):
-            self._put({"pk": f"catalog#{catalog.version}", "sk": f"{place:04}", "data": chunk})
+            self._table.put(
+                {"pk": f"catalog#{catalog.version}", "sk": f"{place:04}", "data": chunk}
+            )
         pointer: Row = {"pk": "catalog", "sk": "pointer", "version": catalog.version}
-        pointer |= {"at": _stamp(self._now()), "chunks": str(len(chunks))}
-        self._put(pointer)
+        pointer |= {"at": stamp(self._now()), "chunks": str(len(chunks))}
+        self._table.put(pointer)
         if before is not None and before["version"] != catalog.version:
             # The one before stays for those who read its pointer a moment ago, and goes by itself.
-            gone = _expiry(self._now() + timedelta(hours=1))
+            gone = expiry(self._now() + timedelta(hours=1))
             for place in range(int(before["chunks"])):
-                self._update(
-                    (f"catalog#{before['version']}", f"{place:04}"),
-                    "SET #expires = :gone",
-                    {":gone": gone},
-                    condition="attribute_exists(pk)",
-                    names=("expires",),
-                    refusal_is_fine=True,
-                )
+                self._let_expire((f"catalog#{before['version']}", f"{place:04}"), gone)
+
+    def _let_expire(self, key: tuple[str, str], at: int) -> None:
+        try:
+            self._table.update(
+                key,
+                "SET #expires = :at",
+                {":at": at},
+                condition="attribute_exists(pk)",
+                names=("expires",),
+            )
+        except Refused:
+            return  # it is gone already
 
     # --- pools without capacity -------------------------------------------------------------------
 
     def unavailable(self, now: datetime) -> Mapping[Pool, datetime]:
         """Return the pools marked unavailable: (type, zone, capacity type) -> until."""
         found: dict[Pool, datetime] = {}
-        for row in self._query("mark"):
-            until = _instant(row["until"])
+        for row in self._table.query("mark"):
+            until = instant(row["until"])
             if until > now:
                 kind, zone, capacity_type = str(row["sk"]).split("|")
                 found[kind, zone, capacity_type] = until
@@ -194,16 +195,16 @@ class Ledger:
         """Mark pools unavailable: 180 s at first, longer on repeats."""
         for pool in pools:
             key = ("mark", "|".join(pool))
-            row = self._get(key)
-            before = backoff.Mark(_instant(row["until"]), int(row["strikes"])) if row else None
+            row = self._table.get(key)
+            before = backoff.Mark(instant(row["until"]), int(row["strikes"])) if row else None
             mark = backoff.next_mark(before, now)
-            self._put(
+            self._table.put(
                 {
                     "pk": key[0],
                     "sk": key[1],
-                    "until": _stamp(mark.until),
+                    "until": stamp(mark.until),
                     "strikes": mark.strikes,
-                    "expires": _expiry(mark.until + MARK_MEMORY),
+                    "expires": expiry(mark.until + MARK_MEMORY),
                 }
             )
 
@@ -214,35 +215,35 @@ class Ledger:
         row = self._intent_row(replace(intent, at=intent.at or self._now()))
         check = {
             "ConditionCheck": {
-                "TableName": self._name,
-                "Key": _marshal({"pk": "cluster", "sk": "lease"}),
+                "TableName": self._table.name,
+                "Key": keyed(("cluster", "lease")),
                 "ConditionExpression": "#token = :token",
                 "ExpressionAttributeNames": {"#token": "token"},
-                "ExpressionAttributeValues": _marshal({":token": lease.token}),
+                "ExpressionAttributeValues": marshal({":token": lease.token}),
             }
         }
         put = {
             "Put": {
-                "TableName": self._name,
-                "Item": _marshal(row),
+                "TableName": self._table.name,
+                "Item": marshal(row),
                 "ConditionExpression": "attribute_not_exists(pk)",
             }
         }
         try:
-            self._client().transact_write_items(TransactItems=[check, put])
+            self._table.client.transact_write_items(TransactItems=[check, put])
         except ClientError as error:
             if errors.code_of(error) != CANCELLED:
                 raise errors.translated(error, "TransactWriteItems") from error
             return self._standing(intent, error)
-        return replace(intent, at=_instant(row["at"]))
+        return replace(intent, at=instant(row["at"]))
 
     def settle(self, intent: Intent) -> None:
         """Record what CreateFleet gave."""
-        self._put(self._intent_row(replace(intent, at=intent.at or self._now())))
+        self._table.put(self._intent_row(replace(intent, at=intent.at or self._now())))
 
     def intents(self, *, since: datetime | None = None) -> tuple[Intent, ...]:
         """Return intents, newest last."""
-        found = [_intent(row) for row in self._query("intent")]
+        found = [_intent(row) for row in self._table.query("intent")]
         kept = [one for one in found if since is None or (one.at is not None and one.at >= since)]
         return tuple(sorted(kept, key=lambda one: one.at or datetime.min.replace(tzinfo=UTC)))
 
@@ -250,7 +251,7 @@ class Ledger:
         reasons = [entry.get("Code") for entry in error.response.get("CancellationReasons", ())]
         if reasons[:1] == ["ConditionalCheckFailed"]:
             raise NotHolder("the planning lease has another holder") from error
-        row = self._get(("intent", intent.client_token))
+        row = self._table.get(("intent", intent.client_token))
         if row is None:
             raise LedgerError(f"the intent was not written: {reasons}") from error
         return _intent(row)
@@ -266,15 +267,15 @@ class Ledger:
             "request": packing.packed(orjson.dumps(intent.request)),
             "state": intent.state,
             "instances": dict(intent.instances),
-            "at": _stamp(at),
-            "expires": _expiry(at + timedelta(days=INTENT_DAYS)),
+            "at": stamp(at),
+            "expires": expiry(at + timedelta(days=INTENT_DAYS)),
         }
 
     # --- instances and reactions ------------------------------------------------------------------
 
     def record_instance(self, instance: Instance, claim: str, decision: str) -> None:
         """Remember an instance as ours, so that signals for others' are dropped without a read."""
-        self._put(
+        self._table.put(
             {
                 "pk": "instance",
                 "sk": instance.id,
@@ -284,8 +285,8 @@ class Ledger:
                 "zone": instance.zone,
                 "capacityType": instance.capacity_type,
                 "reservation": instance.reservation_id or "",
-                "launched": _stamp(instance.launched),
-                "expires": _expiry(self._now() + timedelta(days=INSTANCE_DAYS)),
+                "launched": stamp(instance.launched),
+                "expires": expiry(self._now() + timedelta(days=INSTANCE_DAYS)),
             }
         )
 
@@ -293,18 +294,18 @@ class Ledger:
         """Return, of *instance_ids*, those that are this cluster's, with what was recorded."""
         found: dict[str, Json] = {}
         for instance_id in dict.fromkeys(instance_ids):
-            row = self._get(("instance", instance_id))
+            row = self._table.get(("instance", instance_id))
             if row is not None:
                 found[instance_id] = row
         return found
 
     def forget_instance(self, instance_id: str) -> None:
         """Forget a terminated instance."""
-        self._delete(("instance", instance_id))
+        self._table.delete(("instance", instance_id))
 
     def reaction(self, instance_id: str) -> Reaction | None:
         """Return the reaction that runs for an instance."""
-        row = self._get(("reaction", instance_id))
+        row = self._table.get(("reaction", instance_id))
         return _reaction(row) if row is not None else None
 
     def react(self, reaction: Reaction) -> bool:
@@ -314,24 +315,24 @@ class Ledger:
         """
         row = self._reaction_row(reaction)
         try:
-            self._put(
+            self._table.put(
                 row,
                 condition="attribute_not_exists(pk) OR #ended = :yes OR #cancelled = :yes "
                 "OR #deadline > :deadline",
                 names=("ended", "cancelled", "deadline"),
                 values={":yes": True, ":deadline": row["deadline"]},
             )
-        except _Refused:
+        except Refused:
             return False
         return True
 
     def update_reaction(self, reaction: Reaction) -> None:
         """Write what is known now of a reaction that `react` recorded, whatever its deadline."""
-        self._put(self._reaction_row(reaction))
+        self._table.put(self._reaction_row(reaction))
 
     def reactions(self) -> tuple[Reaction, ...]:
         """Return every reaction that has not ended, for budgets and the sweep."""
-        found = (_reaction(row) for row in self._query("reaction"))
+        found = (_reaction(row) for row in self._table.query("reaction"))
         return tuple(one for one in found if not one.ended)
 
     def _reaction_row(self, reaction: Reaction) -> Row:
@@ -341,7 +342,7 @@ class Ledger:
             "sk": reaction.instance_id,
             "reason": reaction.reason,
             "decision": reaction.decision,
-            "deadline": _stamp(reaction.deadline) if reaction.deadline else NO_DEADLINE,
+            "deadline": stamp(reaction.deadline) if reaction.deadline else NO_DEADLINE,
             "replacements": list(reaction.replacements),
             "execution": reaction.execution,
             "node": reaction.node,
@@ -349,44 +350,49 @@ class Ledger:
             "planned": reaction.planned,
             "cancelled": reaction.cancelled,
             "ended": reaction.ended,
-            "at": _stamp(at),
-            "expires": _expiry(max(at, reaction.deadline or at) + timedelta(days=REACTION_DAYS)),
+            "at": stamp(at),
+            "expires": expiry(max(at, reaction.deadline or at) + timedelta(days=REACTION_DAYS)),
         }
 
     # --- seeds ------------------------------------------------------------------------------------
 
     def seeds(self) -> tuple[Seed, ...]:
         """Return the published seeds."""
-        found = (packing.seed(row) for row in self._query("seed"))
+        found = (packing.seed(row) for row in self._table.query("seed"))
         return tuple(sorted((one for one in found), key=lambda one: one.key))
 
     def put_seed(self, seed: Seed) -> None:
         """Write a seed row, whatever its state."""
         row = packing.seed_row(seed)
         if seed.state in {State.RETIRED, State.FAILED}:
-            row["expires"] = _expiry(self._now() + timedelta(days=INTENT_DAYS))
-        self._put({"pk": "seed", "sk": seed.key, **row})
+            row["expires"] = expiry(self._now() + timedelta(days=INTENT_DAYS))
+        self._table.put({"pk": "seed", "sk": seed.key, **row})
 
     def lock_seed(self, key: str, owner: str, seconds: float) -> bool:
         """Take the build lock of a seed."""
         until = self._now() + timedelta(seconds=seconds)
-        row = {"pk": "lock", "sk": key, "owner": owner, "until": _stamp(until)}
+        row = {"pk": "lock", "sk": key, "owner": owner, "until": stamp(until)}
         try:
-            self._put(
-                {**row, "expires": _expiry(until)},
+            self._table.put(
+                {**row, "expires": expiry(until)},
                 condition="attribute_not_exists(pk) OR #until <= :now OR #owner = :owner",
                 names=("until", "owner"),
-                values={":now": _stamp(self._now()), ":owner": owner},
+                values={":now": stamp(self._now()), ":owner": owner},
             )
-        except _Refused:
+        except Refused:
             return False
         return True
 
     def unlock_seed(self, key: str, owner: str) -> None:
         """Give a build lock back."""
         try:
-            self._delete(("lock", key), condition="#owner = :owner", values={":owner": owner})
-        except _Refused:
+            self._table.delete(
+                ("lock", key),
+                condition="#owner = :owner",
+                names=("owner",),
+                values={":owner": owner},
+            )
+        except Refused:
             return
 
     # --- brakes -----------------------------------------------------------------------------------
@@ -404,156 +410,23 @@ class Ledger:
             return False
         minute = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M")
         try:
-            self._update(
+            self._table.update(
                 ("spend", minute),
                 "SET #expires = :expires ADD #launches :launches",
                 {
                     ":launches": launches,
-                    ":expires": _expiry(now + timedelta(hours=1)),
+                    ":expires": expiry(now + timedelta(hours=1)),
                     ":room": self._launches_per_minute - launches,
                 },
                 condition="attribute_not_exists(pk) OR #launches <= :room",
                 names=("launches", "expires"),
             )
-        except _Refused:
+        except Refused:
             return False
         return True
 
-    # --- DynamoDB ---------------------------------------------------------------------------------
-
-    def _client(self) -> Any:
-        return self._session.client("dynamodb")
-
-    def _get(self, key: tuple[str, str]) -> Row | None:
-        with errors.speaking("GetItem"):
-            answer = self._client().get_item(
-                TableName=self._name, Key=_marshal(_key(key)), ConsistentRead=True
-            )
-        return _unmarshal(answer["Item"]) if "Item" in answer else None
-
-    def _query(self, pk: str) -> Iterator[Row]:
-        pages = self._client().get_paginator("query")
-        with errors.speaking("Query"):
-            for page in pages.paginate(
-                TableName=self._name,
-                KeyConditionExpression="pk = :pk",
-                ExpressionAttributeValues=_marshal({":pk": pk}),
-                ConsistentRead=True,
-            ):
-                for item in page["Items"]:
-                    yield _unmarshal(item)
-
-    def _put(
-        self,
-        row: Row,
-        *,
-        condition: str = "",
-        names: Sequence[str] = (),
-        values: Mapping[str, Any] | None = None,
-    ) -> None:
-        call: dict[str, Any] = {"TableName": self._name, "Item": _marshal(row)}
-        self._conditioned(call, condition, names, values)
-        with _refusing("PutItem"):
-            self._client().put_item(**call)
-
-    def _update(
-        self,
-        key: tuple[str, str],
-        expression: str,
-        values: Mapping[str, Any],
-        *,
-        condition: str,
-        names: Sequence[str],
-        refusal_is_fine: bool = False,
-    ) -> Row:
-        call: dict[str, Any] = {
-            "TableName": self._name,
-            "Key": _marshal(_key(key)),
-            "UpdateExpression": expression,
-            "ReturnValues": "ALL_NEW",
-        }
-        self._conditioned(call, condition, names, values)
-        try:
-            with _refusing("UpdateItem"):
-                answer = self._client().update_item(**call)
-        except _Refused:
-            if refusal_is_fine:
-                return {}
-            raise
-        return _unmarshal(answer["Attributes"])
-
-    def _delete(
-        self,
-        key: tuple[str, str],
-        *,
-        condition: str = "",
-        values: Mapping[str, Any] | None = None,
-    ) -> None:
-        call: dict[str, Any] = {"TableName": self._name, "Key": _marshal(_key(key))}
-        self._conditioned(call, condition, ("owner",) if condition else (), values)
-        with _refusing("DeleteItem"):
-            self._client().delete_item(**call)
-
-    @staticmethod
-    def _conditioned(
-        call: dict[str, Any], condition: str, names: Sequence[str], values: Mapping[str, Any] | None
-    ) -> None:
-        if condition:
-            call["ConditionExpression"] = condition
-        if names:
-            call["ExpressionAttributeNames"] = {f"#{name}": name for name in names}
-        if values:
-            call["ExpressionAttributeValues"] = _marshal(values)
-
 
 NO_DEADLINE = 2**53  # later than any
-
-
-class _Refused(Exception):
-    """A condition did not hold."""
-
-
-class _refusing:  # noqa: N801 (a context manager reads as a word)
-    """Turn a failed condition into _Refused and other errors into ours."""
-
-    def __init__(self, doing: str) -> None:
-        self._doing = doing
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, ClientError):
-            return
-        if errors.code_of(error) == CONDITION:
-            raise _Refused(self._doing) from error
-        raise errors.translated(error, self._doing) from error
-
-
-def _key(key: tuple[str, str]) -> Row:
-    return {"pk": key[0], "sk": key[1]}
-
-
-def _marshal(row: Mapping[str, Any]) -> Json:
-    return {name: _write(value) for name, value in row.items()}
-
-
-def _unmarshal(item: Mapping[str, Any]) -> Row:
-    return {name: _read(value) for name, value in item.items()}
-
-
-def _stamp(at: datetime) -> int:
-    """Return an instant in milliseconds: leases are shorter than a second's rounding allows."""
-    return round(at.timestamp() * 1000)
-
-
-def _instant(stamp: Any) -> datetime:
-    return datetime.fromtimestamp(int(stamp) / 1000, UTC)
-
-
-def _expiry(at: datetime) -> int:
-    """Return the instant for DynamoDB's own expiry, which counts in seconds."""
-    return int(at.timestamp()) + 1
 
 
 def _intent(row: Row) -> Intent:
@@ -565,7 +438,7 @@ def _intent(row: Row) -> Intent:
         request=orjson.loads(packing.unpacked(bytes(row["request"]))),
         state=str(row["state"]),
         instances=dict(row["instances"]),
-        at=_instant(row["at"]),
+        at=instant(row["at"]),
     )
 
 
@@ -575,7 +448,7 @@ def _reaction(row: Row) -> Reaction:
         instance_id=str(row["sk"]),
         reason=str(row["reason"]),
         decision=str(row["decision"]),
-        deadline=None if deadline == NO_DEADLINE else _instant(deadline),
+        deadline=None if deadline == NO_DEADLINE else instant(deadline),
         replacements=tuple(row["replacements"]),
         execution=str(row["execution"]),
         node=str(row["node"]),
@@ -583,5 +456,5 @@ def _reaction(row: Row) -> Reaction:
         planned=bool(row["planned"]),
         cancelled=bool(row["cancelled"]),
         ended=bool(row["ended"]),
-        at=_instant(row["at"]),
+        at=instant(row["at"]),
     )

@@ -62,7 +62,11 @@ def place(reference: str) -> Place:
 
 
 class Registry:
-    """Looks images up, each once a sandbox and digest."""
+    """Looks images up.
+
+    A manifest without an index does not say its architecture; as the images asked about run on
+    nodes, it fits those.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -79,7 +83,7 @@ class Registry:
         digest, document = found
         if document.get("mediaType") in INDEX_TYPES or "manifests" in document:
             return self._index(reference, where, digest, document)
-        return Image(reference, digest, _size(document), self._arch(where, document))
+        return Image(reference, digest, _size(document), tuple(sorted(NODES)))
 
     def _index(self, reference: str, where: Place, digest: str, document: Json) -> Image | None:
         children = {
@@ -93,11 +97,6 @@ class Registry:
         if not sizes:
             return None
         return Image(reference, digest, max(sizes), tuple(sorted(children)))
-
-    def _arch(self, where: Place, document: Json) -> tuple[str, ...]:
-        del where
-        platform = document.get("platform", {}).get("architecture")
-        return (platform,) if platform in NODES else ("amd64",)
 
     def _from_ecr(self, where: Place, name: str) -> tuple[str, Json] | None:
         match = ECR.match(where.registry)

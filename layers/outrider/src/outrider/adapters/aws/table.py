@@ -1,0 +1,165 @@
+"""A DynamoDB table of rows (pk, sk): reads that are consistent, writes that may have a condition.
+
+Values are marshalled by boto3's own serialiser. A condition that does not hold is `Refused`; every
+other error is one of ours. Instants are whole milliseconds, because leases are shorter than a
+second's rounding allows; DynamoDB's own expiry counts in seconds. Refuses to know what a row means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.exceptions import ClientError
+
+from outrider.adapters.aws import errors
+from outrider.adapters.aws.session import Session
+
+Row = dict[str, Any]
+Key = tuple[str, str]
+
+CONDITION = "ConditionalCheckFailedException"
+
+_read = TypeDeserializer().deserialize
+_write = TypeSerializer().serialize
+
+
+class Refused(Exception):
+    """A condition did not hold."""
+
+
+class Table:
+    """The table called *name*."""
+
+    def __init__(self, session: Session, name: str) -> None:
+        self._session = session
+        self.name = name
+
+    @property
+    def client(self) -> Any:
+        """Return DynamoDB's client, for what goes beyond one row."""
+        return self._session.client("dynamodb")
+
+    def get(self, key: Key) -> Row | None:
+        """Return one row; None where there is none."""
+        with errors.speaking("GetItem"):
+            answer = self.client.get_item(TableName=self.name, Key=keyed(key), ConsistentRead=True)
+        return unmarshal(answer["Item"]) if "Item" in answer else None
+
+    def query(self, pk: str) -> Iterator[Row]:
+        """Return every row under *pk*, by sk."""
+        pages = self.client.get_paginator("query")
+        with errors.speaking("Query"):
+            for page in pages.paginate(
+                TableName=self.name,
+                KeyConditionExpression="pk = :pk",
+                ExpressionAttributeValues=marshal({":pk": pk}),
+                ConsistentRead=True,
+            ):
+                for item in page["Items"]:
+                    yield unmarshal(item)
+
+    def put(
+        self,
+        row: Row,
+        *,
+        condition: str = "",
+        names: Sequence[str] = (),
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write *row*, if *condition* holds."""
+        call: dict[str, Any] = {"TableName": self.name, "Item": marshal(row)}
+        _conditioned(call, condition, names, values)
+        with _refusing("PutItem"):
+            self.client.put_item(**call)
+
+    def update(
+        self,
+        key: Key,
+        expression: str,
+        values: Mapping[str, Any],
+        *,
+        condition: str,
+        names: Sequence[str],
+    ) -> Row:
+        """Change one row by *expression*, if *condition* holds; return it as it is then."""
+        call: dict[str, Any] = {
+            "TableName": self.name,
+            "Key": keyed(key),
+            "UpdateExpression": expression,
+            "ReturnValues": "ALL_NEW",
+        }
+        _conditioned(call, condition, names, values)
+        with _refusing("UpdateItem"):
+            answer = self.client.update_item(**call)
+        return unmarshal(answer["Attributes"])
+
+    def delete(
+        self,
+        key: Key,
+        *,
+        condition: str = "",
+        names: Sequence[str] = (),
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Delete one row, if *condition* holds; one that is gone is fine."""
+        call: dict[str, Any] = {"TableName": self.name, "Key": keyed(key)}
+        _conditioned(call, condition, names, values)
+        with _refusing("DeleteItem"):
+            self.client.delete_item(**call)
+
+
+def keyed(key: Key) -> Mapping[str, Any]:
+    """Return a key as DynamoDB takes it."""
+    return marshal({"pk": key[0], "sk": key[1]})
+
+
+def marshal(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a row's values as DynamoDB takes them."""
+    return {name: _write(value) for name, value in row.items()}
+
+
+def unmarshal(item: Mapping[str, Any]) -> Row:
+    """Return DynamoDB's item as a row."""
+    return {name: _read(value) for name, value in item.items()}
+
+
+def stamp(at: datetime) -> int:
+    """Return an instant in milliseconds."""
+    return round(at.timestamp() * 1000)
+
+
+def instant(at: Any) -> datetime:
+    """Return the instant of a stamp."""
+    return datetime.fromtimestamp(int(at) / 1000, UTC)
+
+
+def expiry(at: datetime) -> int:
+    """Return an instant for DynamoDB's own expiry."""
+    return int(at.timestamp()) + 1
+
+
+@contextmanager
+def _refusing(doing: str) -> Iterator[None]:
+    """Turn a failed condition into Refused and other errors into ours."""
+    with errors.speaking(doing):
+        try:
+            yield
+        except ClientError as error:
+            if errors.code_of(error) == CONDITION:
+                raise Refused(doing) from error
+            raise
+
+
+def _conditioned(
+    call: dict[str, Any], condition: str, names: Sequence[str], values: Mapping[str, Any] | None
+) -> None:
+    if condition:
+        call["ConditionExpression"] = condition
+    if names:
+        call["ExpressionAttributeNames"] = {f"#{name}": name for name in names}
+    if values:
+        call["ExpressionAttributeValues"] = marshal(values)
