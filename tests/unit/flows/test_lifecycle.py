@@ -110,7 +110,7 @@ def test_a_node_is_opened_and_then_serves(made: MarketWorld) -> None:
 
 
 def test_a_running_instance_is_looked_at(made: MarketWorld) -> None:
-    """The state-change event of an instance of ours does what the watch does; others' do nothing."""
+    """The event of an instance of ours does what the watch does; others' do nothing."""
     _join(made)
     event = {"source": "aws.ec2", "detail": {"state": "running"}}
     other = {**event, "detail": {"instance-id": "i-00000000000000bad"}}

@@ -1,4 +1,4 @@
-"""CreateFleet requests: within the API's limits, as few as it allows, the same for the same plan."""
+"""CreateFleet requests: within the API's limits, as few as it allows, repeatable."""
 
 from __future__ import annotations
 

@@ -21,8 +21,14 @@ from tests.support.launches import ZONES, around, choices, launch, nodeclass, or
 GOLDEN = Path(__file__).parents[3] / "golden" / "fleet"
 TRAINER = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml/trainer:v42"
 SEED = Seed(
-    "0f3a", "amd64", "Bottlerocket", {TRAINER: "sha256:1"}, {TRAINER: 10**10},
-    snapshot_id="snap-0123456789abcdef0", volume_gib=60, state=State.READY.value,
+    "0f3a",
+    "amd64",
+    "Bottlerocket",
+    {TRAINER: "sha256:1"},
+    {TRAINER: 10**10},
+    snapshot_id="snap-0123456789abcdef0",
+    volume_gib=60,
+    state=State.READY.value,
 )
 RESERVED = (Choice("p5.48xlarge", ZONES[0], "reserved", 0.0, "use1-az6", "cr-0123456789abcdef0"),)
 
@@ -74,7 +80,7 @@ def _readable(request: FleetRequest) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("story", STORIES)
-def test_requests_are_what_was_read(story: str, update_golden: bool) -> None:  # noqa: FBT001
+def test_requests_are_what_was_read(story: str, update_golden: bool) -> None:
     """The requests of each story are those that a person has read and kept."""
     launches, spec, changes = STORIES[story]
     made = requests(orders(*launches), around(nodeclass(**spec), **changes))
