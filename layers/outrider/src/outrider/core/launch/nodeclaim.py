@@ -25,6 +25,7 @@ from outrider.core.launch.fleet import Order
 from outrider.core.records import Instance
 from outrider.core.resources import minus
 from outrider.core.scheduling.result import Launch
+from outrider.core.scheduling.supply import region_of
 
 API_VERSION = "karpenter.sh/v1"
 LAUNCHED = "Launched"
@@ -91,7 +92,7 @@ def launched_labels(instance: Instance, kind: InstanceType | None) -> dict[str, 
     known |= {
         labels.INSTANCE_TYPE: instance.instance_type,
         labels.ZONE: instance.zone,
-        labels.REGION: instance.zone.rstrip("abcdefghijklmnopqrstuvwxyz"),
+        labels.REGION: region_of(instance.zone),
         labels.CAPACITY_TYPE: instance.capacity_type,
     }
     offering = next(
