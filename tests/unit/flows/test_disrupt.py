@@ -95,9 +95,11 @@ def test_what_cannot_be_launched_is_rolled_back(fake: FakeWorld, launcher: Launc
 def test_other_modes_only_look(fake: FakeWorld, launcher: Launcher, mode: str) -> None:
     """Voluntary disruption is mode full's alone."""
     fake.mode = mode
+    fake.cluster.put(estate.pool(disruption={"consolidateAfter": "1s"}))
     assert disrupt.disrupt(TICK, fake.world) == {"commands": 0}
     assert launcher.calls == 0
     assert not tainted(fake)
+    assert fake.recorder.of("patch_nodeclaim") == []
 
 
 def test_an_interruption_has_precedence(fake: FakeWorld, launcher: Launcher) -> None:

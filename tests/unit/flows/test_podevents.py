@@ -63,13 +63,6 @@ def test_who_does_not_ask_does_not_pay(after: str) -> None:
     assert fake.recorder.calls == []
 
 
-def test_observe_writes_nothing() -> None:
-    """In mode observe the cluster is left as it is."""
-    fake = FakeWorld(mode="observe")
-    looked(fake, "a")
-    assert fake.recorder.calls == []
-
-
 def test_consolidate_after_counts_from_the_last_event() -> None:
     """An old pod's start does not hide that another one left a minute ago."""
     recent = {"lastPodEventTime": estate.stamp(estate.NOW - timedelta(minutes=1))}

@@ -1,8 +1,8 @@
 """What the cloud and the ledger tell us: plain values that cross the ports in both directions.
 
-They live here, below flows and adapters, because those two floors are strangers to each other: a flow
-reads a `Lease` that an adapter wrote, and both know it by this module. Refuses to know how any of it
-is stored or called.
+They live here, below flows and adapters, because those two floors are strangers to each other: a
+flow reads a `Lease` that an adapter wrote, and both know it by this module. Refuses to know how
+any of it is stored or called.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A launch that is about to be, or was, asked of EC2: written before CreateFleet, conditionally."""
+    """A launch that is about to be, or was, asked of EC2: written before CreateFleet."""
 
     decision: str
     client_token: str
@@ -85,9 +85,10 @@ class Intent:
 class Reaction:
     """What runs for one instance: an interruption, a rebalance, a repair, a disruption.
 
-    One row an instance. `planned` says that the replacements were decided (possibly none): until then
-    a repeat of the signal takes the work up again. `cancelled` ends its drain, which puts the node
-    back; `ended` says that the drain is through. `node_pool` names the pool whose budget it uses.
+    One row an instance. `planned` says that the replacements were decided (possibly none): until
+    then a repeat of the signal takes the work up again. `cancelled` ends its drain, which puts the
+    node back; `ended` says that the drain is through. `node_pool` names the pool whose budget it
+    uses.
     """
 
     instance_id: str

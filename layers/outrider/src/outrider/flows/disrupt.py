@@ -49,10 +49,11 @@ def disrupt(event: Mapping[str, Any], world: World) -> dict[str, Any]:
     """Decide and carry out one pass; *event* is only the tick."""
     del event
     try:
-        first = _look(world)
+        standing = mode.acting(world)
+        first = _look(world, standing)
         if first is None or not first.commands:
             return dict(DONE)
-        if not mode.acting(world).disrupts:
+        if not standing.disrupts:
             _say_what_would_be(first, world)
             return dict(DONE)
         world.clock.sleep(SECOND_LOOK_SECONDS)
@@ -61,13 +62,15 @@ def disrupt(event: Mapping[str, Any], world: World) -> dict[str, Any]:
         world.bus.flush()
 
 
-def _look(world: World) -> Decision | None:
+def _look(world: World, standing: mode.Standing) -> Decision | None:
     """Return what a pass would do, and report it; None while somebody more urgent plans."""
     with lease.planning(world, wait_seconds=PATIENCE_SECONDS) as held:
         if held is None or world.ledger.flagged(lease.WAITING, world.clock.now()):
             return None
-        state = podevents.note(world.cluster.state(), world)
+        state = world.cluster.state()
         report_invalid(world, state)
+        if standing.disrupts:
+            state = podevents.note(state, world)
         decision = _decide(state, world)
         _report(decision, state, world)
         return decision

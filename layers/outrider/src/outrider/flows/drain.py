@@ -38,6 +38,8 @@ Answer = dict[str, Any]
 PLANNING_SPAN = timedelta(seconds=30)  # how long a drain believes that somebody plans for it
 REMEMBERED = timedelta(days=2)
 LEAVING_SPAN = timedelta(minutes=2)
+DELETED = "Deleted"  # somebody deleted the Node or its NodeClaim (flows.lifecycle)
+NOTICE = timedelta(seconds=30)  # a shorter one leaves no time that a drain could overrun
 GONE = frozenset({"terminated"})
 ENDING = frozenset({"shutting-down", "terminated"})
 JOIN_POLL_SECONDS = 2
@@ -103,7 +105,8 @@ def cordon(task: Task, world: World) -> Answer:
             world.telemetry.log("the node is gone already", node=task.node)
         else:
             _say(task, world, "Disrupted", f"Draining: {task.reason}")
-    if not task.replacements:  # nobody planned for its pods yet: the next reconcile does
+    unplanned = task.row is not None and not task.row.planned
+    if unplanned or task.reason == DELETED:  # nobody planned for its pods: the reconcile does
         world.ledger.flag(LEAVING, world.clock.now() + LEAVING_SPAN)
     return {"begun": duration.stamp(task.begun)}
 
@@ -276,9 +279,9 @@ def _report(task: Task, decided: Round, state: ClusterState, world: World) -> No
     if not decided.done or not _first(task, world, "drained"):
         return
     left = [pod.key for pod in state.pods_on(task.node) if drainable(pod, now)]
-    if left:
-        world.telemetry.count("DrainPastDeadline")
     noticed = task.row.at if task.row and task.row.at else task.begun
+    if left and task.deadline is not None and task.deadline - noticed > NOTICE:
+        world.telemetry.count("DrainPastDeadline")
     world.telemetry.count("NoticeToDrainedSeconds", (now - noticed).total_seconds())
     publish(world, "NodeDrained", task.decision, **task.names, podsLeft=left[:100])
 

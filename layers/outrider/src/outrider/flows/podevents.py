@@ -22,8 +22,6 @@ from outrider.flows.ports import World
 
 def note(state: ClusterState, world: World) -> ClusterState:
     """Return *state* with what this look has learnt, written down for the next one."""
-    if world.settings.mode == "observe":
-        return state
     changed: dict[str, NodeClaim] = {}
     for node in state.nodes:
         pool, claim = state.nodepool(node.node_pool), state.claim_of(node)

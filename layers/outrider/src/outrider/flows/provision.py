@@ -55,10 +55,12 @@ def _has_work(world: World) -> bool:
 
 
 def _reconcile(world: World, held: Lease) -> None:
+    standing = mode.acting(world)
     state = world.cluster.state()
     now = world.clock.now()
     report_invalid(world, state)
-    state = _without_stale_nominations(world, state)
+    if standing.launches:
+        state = _without_stale_nominations(world, state)
     pods = pending(state, now)
     _report_waiting(world, pods, now)
     if not pods:
@@ -70,7 +72,6 @@ def _reconcile(world: World, held: Lease) -> None:
         state, pods, catalog_now(world, now), policy_of(world), now, expired=patience(world)
     )
 
-    standing = mode.acting(world)
     _record(world, made, decision, standing, now)
     world.bus.flush()  # whoever follows sees the plan before what comes of it
     if standing.launches:
@@ -93,7 +94,7 @@ def _without_stale_nominations(world: World, state: ClusterState) -> ClusterStat
         and state.node(pod.nominated_node_name) is None
         and state.nodeclaim(pod.nominated_node_name) is None
     }
-    if not stale or world.settings.mode == "observe":
+    if not stale:
         return state
     for key in sorted(stale):
         world.cluster.nominate(key, None)
