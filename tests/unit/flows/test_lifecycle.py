@@ -109,16 +109,15 @@ def test_a_node_is_opened_and_then_serves(made: MarketWorld) -> None:
     assert made.recorder.of("watch_join")[before:] == [((),)]
 
 
-def test_a_running_instance_is_looked_at(made: MarketWorld) -> None:
-    """The event of an instance of ours does what the watch does; others' do nothing."""
-    _join(made)
+def test_a_running_instance_is_watched(made: MarketWorld) -> None:
+    """The state-change event of an instance of ours begins a watch; others' do nothing."""
     event = {"source": "aws.ec2", "detail": {"state": "running"}}
     other = {**event, "detail": {"instance-id": "i-00000000000000bad"}}
     assert lifecycle.lifecycle(other, made.world) == {"ours": False}
-    assert not _claim(made).status.is_true("Registered")
+    assert made.recorder.of("watch_join")[-1] == ((),)
     ours = {**event, "detail": {"instance-id": _claim(made).instance_id}}
     assert lifecycle.lifecycle(ours, made.world) == {"ours": True}
-    assert _claim(made).status.is_true("Registered")
+    assert made.recorder.of("watch_join")[-1] == ((_claim(made).name,),)
 
 
 @pytest.mark.parametrize("body", ["", "[]", "{", '{"claims": 1}', '{"claims": ["gone"]}'])
@@ -214,8 +213,10 @@ def test_an_unreachable_api_stops_only_one(made: MarketWorld) -> None:
 
 
 def test_a_broken_drain_goes_on(made: MarketWorld) -> None:
-    """An execution that failed gets a successor until its work is done, five at most."""
-    row = Reaction("i-1", "spot", "d", None)
+    """An execution that failed gets a successor until its work is done; after five it is the
+    sweep's.
+    """
+    row = Reaction("i-1", "spot", "d", None, execution="arn")
     made.ledger.rows["i-1"] = row
 
     def ended(successor: int) -> dict[str, Any]:
@@ -225,8 +226,10 @@ def test_a_broken_drain_goes_on(made: MarketWorld) -> None:
 
     lifecycle.lifecycle(ended(0), made.world)
     assert made.workflows.started["d-i-1-s1"]["successor"] == 1
+    assert made.ledger.rows["i-1"].execution == "arn"
     lifecycle.lifecycle(ended(5), made.world)
     assert len(made.workflows.started) == 1
+    assert made.ledger.rows["i-1"].execution == ""
     made.ledger.rows["i-1"] = Reaction("i-1", "spot", "d", None, ended=True)
     lifecycle.lifecycle(ended(1), made.world)
     assert len(made.workflows.started) == 1

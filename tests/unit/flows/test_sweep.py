@@ -145,6 +145,34 @@ def test_a_reaction_that_was_never_planned_is_taken_up(fake: FakeWorld, handled:
     assert [signal.kind for signal in handled] == ["Rebalance"]
 
 
+def test_a_drain_that_never_started_or_failed_for_good_is_started(
+    fake: FakeWorld, handled: list[Any]
+) -> None:
+    """A planned row without an execution is nobody's; the new one knows what the row knows."""
+    fake.ledger.rows[INSTANCE] = Reaction(
+        INSTANCE,
+        "Underutilized",
+        "d",
+        None,
+        replacements=("c2",),
+        node="n1",
+        planned=True,
+        at=estate.NOW - timedelta(minutes=2),
+    )
+    sweep.sweep(fake.world)
+    ((name, given),) = fake.workflows.started.items()
+    assert name.startswith(f"d-{INSTANCE}-sweep-")
+    assert (given["node"], given["replacements"], given["reason"]) == (
+        "n1",
+        ["c2"],
+        "Underutilized",
+    )
+    assert fake.ledger.rows[INSTANCE].execution
+    fake.clock.sleep(300)
+    sweep.sweep(fake.world)
+    assert len(fake.workflows.started) == 1
+
+
 def test_a_taint_without_a_drain_is_taken_off_at_the_second_look(
     fake: FakeWorld, handled: list[Any]
 ) -> None:

@@ -1,9 +1,10 @@
 """Nodes on their way in, and whatever is left lying about: one look at all of it, then what is due.
 
 Three things call: a launch's join watch (every five seconds until its nodes serve), an instance
-that begins to run, and the minute tick, which is the safety net and also collects what nobody
-stands for. The verdicts are `core.lifecycle`'s. A node is released (its unregistered taint lifted)
-only when its labels and taints are on and its planned pods are nominated to it, small nodes first.
+that begins to run (which sees to it that there is a watch), and the minute tick, which is the
+safety net and also collects what nobody stands for. The verdicts are `core.lifecycle`'s. A node is
+released (its unregistered taint lifted) only when its labels and taints are on and its planned pods
+are nominated to it, small nodes first.
 
 Refuses to plan: pods of a node that leaves are the provisioner's.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -77,14 +79,16 @@ def _watched(records: Iterable[Mapping[str, Any]], world: World) -> Answer:
 
 
 def _instance_runs(event: Mapping[str, Any], world: World) -> Answer:
-    """An instance of ours begins to run: its NodeClaim is looked at."""
+    """An instance of ours begins to run: its NodeClaim is watched from now on.
+
+    Its node needs seconds yet, so there is nothing to see, and a hundred launches would be a
+    hundred looks at everything; messages of one queue become one look.
+    """
     instance_id = str((event.get("detail") or {}).get("instance-id", ""))
     known = world.ledger.ours([instance_id]) if instance_id else {}
-    claims = {str(row["claim"]) for row in known.values()}
-    if not claims:
-        return {"ours": False}
-    _attend(world, world.cluster.machines(), claims)
-    return {"ours": True}
+    claims = sorted({str(row["claim"]) for row in known.values()})
+    world.workflows.watch_join(claims, JOIN_LOOK_SECONDS)
+    return {"ours": bool(claims)}
 
 
 def _sweep(world: World) -> Answer:
@@ -297,7 +301,7 @@ def _drain(world: World, claim: NodeClaim, node: Node, reason: str) -> None:
     if not world.ledger.react(row):
         return
     until = int(deadline.timestamp()) if deadline else 0
-    world.workflows.start(
+    execution = world.workflows.start(
         "drain",
         f"{decision}-{claim.instance_id}-{until}",
         {
@@ -314,6 +318,7 @@ def _drain(world: World, claim: NodeClaim, node: Node, reason: str) -> None:
             "successor": 0,
         },
     )
+    world.ledger.update_reaction(replace(row, execution=execution))
     world.telemetry.log("drain started", claim=claim.name, node=node.name, reason=reason)
 
 
@@ -382,7 +387,10 @@ def _collect(world: World, state: ClusterState, instances: Iterable[Instance]) -
 
 
 def _resume_drain(detail: Mapping[str, Any], world: World) -> None:
-    """A drain's execution broke off: start a successor, unless its work is done."""
+    """A drain's execution broke off: start a successor, unless its work is done.
+
+    After a few in a row it is the sweep's, which tries again every few minutes.
+    """
     try:
         given = json.loads(detail.get("input") or "{}")
     except ValueError:
@@ -393,7 +401,8 @@ def _resume_drain(detail: Mapping[str, Any], world: World) -> None:
         return
     successor = int(given.get("successor") or 0) + 1
     if successor > MOST_SUCCESSORS:
-        world.telemetry.log("drain given up", instance=instance_id, successors=successor)
+        world.telemetry.log("drain left to the sweep", instance=instance_id, successors=successor)
+        world.ledger.update_reaction(replace(row, execution=""))
         return
     name = f"{detail.get('name', instance_id)}"[:70]
     world.workflows.start("drain", f"{name}-s{successor}", {**given, "successor": successor})

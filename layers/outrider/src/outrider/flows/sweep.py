@@ -3,8 +3,8 @@
 EC2's events are best effort; a lost one is normal. Every few minutes the sweep asks EC2 itself:
 impaired instances and scheduled maintenance become the signals that nobody sent, capacity blocks
 near their end too, and sick nodes are repaired, unless too many are sick at once. Then it takes up
-what was begun: reactions that were never planned, drains whose execution failed, nodes that carry
-our taint and are nobody's.
+what was begun: reactions that were never planned, drains that never started or failed too often,
+nodes that carry our taint and are nobody's.
 
 Called from the lifecycle tick; limits itself to once in four minutes. Refuses to decide: it turns
 facts into signals and hands them to `flows.interrupt`.
@@ -62,6 +62,7 @@ def sweep(world: World) -> bool:
     try:
         if signals:
             interrupt.handle(signals, world)
+        _restart_drains(world, state, rows.values(), now)
         _end_rows(world, rows)
         _untaint(world, state, rows, now)
     finally:
@@ -174,6 +175,37 @@ def _unplanned(rows: Iterable[Reaction], now: datetime) -> Iterator[Signal]:
                 time=row.at,
                 detail={"instance-id": row.instance_id},
             )
+
+
+def _restart_drains(
+    world: World, state: ClusterState, rows: Iterable[Reaction], now: datetime
+) -> None:
+    """Start the drains of rows that have no execution: killed before it, or failed for good."""
+    for row in rows:
+        waits = row.planned and not (row.execution or row.cancelled or row.ended)
+        claim = state.claim_of(row.node)
+        there = claim is not None or state.node(row.node) is not None
+        if not (waits and there) or row.at is None or now - row.at < UNPLANNED:
+            continue
+        execution = world.workflows.start(
+            "drain",
+            f"{row.decision}-{row.instance_id}-sweep-{int(now.timestamp())}",
+            {
+                "version": 1,
+                "cluster": world.settings.cluster,
+                "decision": row.decision,
+                "node": row.node,
+                "claim": claim.name if claim else "",
+                "instanceId": row.instance_id,
+                "reason": row.reason,
+                "deadline": duration.stamp(row.deadline) if row.deadline else None,
+                "replacements": list(row.replacements),
+                "round": 0,
+                "successor": 0,
+            },
+        )
+        world.ledger.update_reaction(replace(row, execution=execution))
+        world.telemetry.log("drain taken up again", node=row.node, instance=row.instance_id)
 
 
 def _end_rows(world: World, rows: Mapping[str, Reaction]) -> None:
