@@ -40,6 +40,7 @@ class Metrics:
     gauges: list[Callable[[], Iterable[tuple[str, str, dict[str, str], float]]]] = field(
         default_factory=list
     )
+    _sampled: float = -1.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, namespace: str, name: str, dimensions: Mapping[str, str], value: float) -> None:
@@ -53,15 +54,22 @@ class Metrics:
                 del series[: bisect_left(series, (now - KEPT_SECONDS, -math.inf))]
 
     def sample(self) -> None:
-        """Record what the gauges show now."""
+        """Record what the gauges show now, once an instant."""
+        if self.clock.at() == self._sampled:
+            return
+        self._sampled = self.clock.at()
         for gauge in self.gauges:
             for namespace, name, dimensions, value in gauge():
                 self.add(namespace, name, dimensions, value)
 
     def between(self, key: Key, start: float, end: float) -> list[float]:
-        """Return the values in (start, end]."""
+        """Return the values in [start, end): what comes at the very end is the next period's, as it
+        may not be there yet.
+        """
         with self._lock:
-            return [value for at, value in self.points.get(key, ()) if start < at <= end]
+            points = self.points.get(key, [])
+            first = bisect_left(points, (start, -math.inf))
+            return [value for _, value in points[first : bisect_left(points, (end, -math.inf))]]
 
     def read_line(self, line: str) -> bool:
         """Take the metrics of a log line in Embedded Metric Format; return whether it was one."""

@@ -2,6 +2,7 @@
 
 Matches apiextensions-apiserver in order (prune, default, validate, then CEL rules) and in wording.
 `x-kubernetes-validations` run where CEL can say something; a rule over `oldSelf` only on updates.
+Of an update only what changed is looked at (CRD validation ratcheting: what stays may stay wrong).
 Refuses to know which CRD a schema came from.
 """
 
@@ -71,6 +72,8 @@ def fill_defaults(value: Any, schema: Schema) -> None:
 
 def validate(value: Any, schema: Schema, path: str = "", old: Any = None) -> Iterator[Cause]:
     """Yield what is wrong with *value* under *schema*; *old* is the value that it replaces."""
+    if old is not None and _text(old) == _text(value):
+        return
     if value is None:
         if not schema.get("nullable") and schema.get("type"):
             yield _wrong_type(path, "null", schema["type"])
