@@ -378,3 +378,18 @@ def test_equal_objects_share_their_ownership(cluster: TestCluster) -> None:
     cluster.apply(*[pod(f"p{number}") for number in range(10)])
     entries, _ = cluster.kube.store.entries("pods")
     assert len({id(entry.managers[0].fields) for entry in entries}) == 1
+
+
+# Defaults
+
+
+def test_numbers_among_quantities_come_back_as_text(cluster: TestCluster) -> None:
+    """`nvidia.com/gpu: 1` is "1" to whoever reads the pod: the official client insists."""
+    one = pod("a")
+    one["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": 1}}
+    cluster.apply(one)
+    answer = loads(ask(cluster, "GET", "/api/v1/namespaces/default/pods/a").body)
+    assert answer["spec"]["containers"][0]["resources"] == {
+        "limits": {"nvidia.com/gpu": "1"},
+        "requests": {"nvidia.com/gpu": "1"},
+    }

@@ -44,10 +44,23 @@ def _container(container: Obj) -> None:
         "Always" if tag in {"", "latest"} and "@" not in image else "IfNotPresent",
     )
     resources = container.setdefault("resources", {})
+    _quantities(resources)
     if isinstance(resources, dict) and resources.get("limits"):
         resources["requests"] = {**resources["limits"], **(resources.get("requests") or {})}
     for port in container.get("ports") or ():
         port.setdefault("protocol", "TCP")
+
+
+def _quantities(resources: object) -> None:
+    """Turn the numbers among quantities into text: a person may write 1, the API says "1"."""
+    if not isinstance(resources, dict):
+        return
+    for field in ("limits", "requests"):
+        if isinstance(amounts := resources.get(field), dict):
+            resources[field] = {
+                name: amount if isinstance(amount, str) else str(amount)
+                for name, amount in amounts.items()
+            }
 
 
 def _pod(pod: Obj) -> None:
@@ -126,7 +139,9 @@ def _namespace(obj: Obj) -> None:
 
 
 def _claim(obj: Obj) -> None:
-    obj.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("volumeMode", "Filesystem")
+    _quantities(spec.get("resources"))
 
 
 def _volume(obj: Obj) -> None:
