@@ -12,20 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from outrider.apis.labels import DECISION
 from outrider.apis.pod import Pod
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
 from outrider.core.protection import Budgets, forbids_disruption
-from outrider.core.scheduling import alternatives, devices, firstfit, queue
+from outrider.core.scheduling import alternatives, devices, firstfit, optimise, queue
 from outrider.core.scheduling.bins import Contents
-from outrider.core.scheduling.bound import lower_bound
 from outrider.core.scheduling.compile import Compiled, compiled, usable
 from outrider.core.scheduling.demand import Ask
 from outrider.core.scheduling.gang import Gang, gangs, in_one_zone
 from outrider.core.scheduling.nodes import is_leaving
-from outrider.core.scheduling.optimise.greedy import Greedy
+from outrider.core.scheduling.optimise import Solution
 from outrider.core.scheduling.policy import COST, DEFAULT, FIRST_FIT, Policy
 from outrider.core.scheduling.problem import Problem
 from outrider.core.scheduling.reasons import why
@@ -132,10 +132,18 @@ class _Answer:
     """The best run over a problem, and who is left with which ask."""
 
     compiled: Compiled
-    run: Run
-    left: Mapping[int, Ask]
-    stage: str
+    solution: Solution
     index: Mapping[str, int]
+
+    @property
+    def run(self) -> Run:
+        """Return the run that placed most for least."""
+        return self.solution.run
+
+    @property
+    def left(self) -> Mapping[int, Ask]:
+        """Return who has no place, each with its last ask."""
+        return self.solution.left
 
 
 def _solved(
@@ -152,13 +160,12 @@ def _solved(
     taking_part = [pod for pod in wanted if of_pod.get(pod.key) not in left_out]
     pods = in_one_zone(taking_part, found, shut)
     problem = compiled(state, pods, catalog, policy, of_pod, devices.verdicts(state, pods))
-    run, left, stage = _best(problem.problem, expired)
     index = {pod.key: place for place, pod in enumerate(pods)}
-    return _Answer(problem, run, left, stage, index)
+    return _Answer(problem, _best(problem.problem, expired), index)
 
 
-def _best(problem: Problem, expired: Expired) -> tuple[Run, dict[int, Ask], str]:
-    """Return the best run that the policy's strategy finds, who is left, and who found it."""
+def _best(problem: Problem, expired: Expired) -> Solution:
+    """Return the best solution that the policy's strategy finds."""
     order = [
         pod
         for pod in queue.ordered(problem.pods)
@@ -166,34 +173,13 @@ def _best(problem: Problem, expired: Expired) -> tuple[Run, dict[int, Ask], str]
     ]
     contents = Contents(problem)
     run = Run.of(problem, contents)
-    hopeless = problem.hopeless
-
-    def first_fit(pod: int, ask: Ask) -> bool:
-        return firstfit.place(run, pod, ask)
-
-    left = queue.drain(order, problem.classes, first_fit, hopeless, lambda: False)
-    best, stage = (run, left), FIRST_FIT
-    if problem.policy.strategy != FIRST_FIT:
-        for orders in (order, queue.by_accelerators(problem.pods, order)):
-            if expired():
-                break
-            rival = Run.of(problem, contents)
-            greedy = Greedy(rival, problem.policy.node_cost_per_hour)
-            rest = queue.drain(orders, problem.classes, greedy.place, hopeless, expired)
-            if _order(problem, rival, rest) < _order(problem, *best):
-                best, stage = (rival, rest), "greedy"
-    return *best, stage
-
-
-def _order(
-    problem: Problem, run: Run, left: Mapping[int, Ask]
-) -> tuple[list[tuple[int, int]], float, int]:
-    """Return what is compared: important pods left out first, then price, then nodes."""
-    missing: dict[int, int] = {}
-    for pod in left:
-        priority = -problem.pods[pod].priority
-        missing[priority] = missing.get(priority, 0) + 1
-    return sorted(missing.items()), round(run.price_per_hour, 9), len(run.bins)
+    left = queue.drain(
+        order, problem.classes, partial(firstfit.place, run), problem.hopeless, lambda: False
+    )
+    plain = Solution(run, left, FIRST_FIT)
+    if problem.policy.strategy == FIRST_FIT:
+        return plain
+    return optimise.best(problem, contents, order, plain, expired)
 
 
 def _broken(answer: _Answer, found: Mapping[str, Gang], left_out: Mapping[str, str]) -> Gang | None:
@@ -259,19 +245,15 @@ def _worded(
         launches=launches,
         rejections=_rejections(state, wanted, answer, found, left_out),
         strategy=policy.strategy,
-        stage="optimal" if done and policy.strategy != FIRST_FIT else answer.stage,
+        stage="optimal" if done and policy.strategy != FIRST_FIT else answer.solution.stage,
         lower_bound_per_hour=None if bound is None else min(bound, price),
     )
 
 
 def _bound(answer: _Answer) -> float | None:
-    problem = answer.compiled.problem
-    if problem.policy.strategy == FIRST_FIT:
+    if answer.compiled.problem.policy.strategy == FIRST_FIT:
         return None
-    placed = {pod: ask for known in answer.run.bins for pod, ask in known.pods} | {
-        pod: problem.classes[pod].asks[-1] for pod in answer.run.placements
-    }
-    return lower_bound(problem, placed)
+    return answer.solution.bound
 
 
 def _rejections(

@@ -275,6 +275,21 @@ class Run:
             committed=self._commitment(grown),
         )
 
+    def settled_move(
+        self,
+        ask: Ask,
+        content: Content,
+        domains: Domains,
+        known: Bin | None,
+        *,
+        reservation: str | None = None,
+    ) -> Move | None:
+        """Return the way of a pod of *ask* into *content* with its domains settled before; *known*
+        is the bin that holds it, None for a new one."""
+        none = np.zeros(len(content.shelf.limited), np.int64)
+        move = self._move(ask, content, domains, none if known is None else known.committed)
+        return replace(move, reservation=reservation) if isinstance(move, Move) else None
+
     def _within(self, shelf: Shelf, content: Content, ceiling: Amounts) -> Content | None:
         """Return *content* with a first choice that the limits still allow."""
         if (self._commitment(content) <= ceiling).all():
