@@ -351,6 +351,29 @@ def test_what_is_no_drift(annotations: dict[str, str]) -> None:
     assert nodes_of(estate) == []
 
 
+def test_our_own_claims_drift_without_anybody_annotating_the_pool() -> None:
+    """A NodeClaim that outrider made is compared with what its NodePool says now, also where
+    Karpenter's annotations of old are still on the pool.
+    """
+    one = node("n1")
+    made_for = pool()
+    mine = {
+        labels.NODEPOOL_HASH: made_for.hash,
+        labels.NODEPOOL_HASH_VERSION: made_for.hash_version,
+    }
+    objects = (one, claim(one, annotations=mine), pod("a", on="n1", cpu="3"))
+    quiet = {"consolidateAfter": "Never"}
+    for left_behind in ({}, hashed()):
+        same = pool(disruption=quiet, annotations=left_behind)
+        assert nodes_of(Estate(same, *objects)) == []
+        changed = pool(
+            disruption=quiet,
+            annotations=left_behind,
+            template={"taints": [{"key": "new", "effect": "PreferNoSchedule"}]},
+        )
+        assert nodes_of(Estate(changed, *objects)) == [("Drifted", ("n1",))]
+
+
 def test_requirements_drift_and_say_so() -> None:
     """A node that its NodePool would not make any more has drifted."""
     one = node("n1", zone=ZONES[0])

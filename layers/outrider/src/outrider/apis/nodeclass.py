@@ -1,8 +1,8 @@
 """EC2NodeClass (karpenter.k8s.aws/v1): every field, with Karpenter's validation rules.
 
 Decides whether a node class is well-formed and ready, and the hash by which static drift is seen
-(v6: everything but selectors and ipPrefixCount). Refuses to resolve its selectors: the cloud
-adapter does.
+(everything but selectors and ipPrefixCount, as Karpenter's v6). Refuses to resolve its selectors:
+the cloud adapter does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from outrider.apis.meta import ObjectMeta
 from outrider.apis.model import Conditioned, Instant, Model, read
 from outrider.apis.requirement import RequirementSpec
 
-HASH_VERSION = "v6"
+HASH_VERSION = "outrider-v1"
 FAMILIES = {
     "al2": "AL2",
     "al2023": "AL2023",

@@ -1,7 +1,7 @@
 """NodePool (karpenter.sh/v1): every field, with Karpenter's validation rules.
 
 Decides whether a NodePool is well-formed, whether it is ready, and the hash by which drift is seen
-(v3: the template without requirements). Refuses to know what nodes it has.
+(the template without requirements, as Karpenter's v3). Refuses to know what nodes it has.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from outrider.apis.placement import Taint
 from outrider.apis.requirement import RequirementSpec, refuse_owned
 from outrider.errors import InvalidManifest
 
-HASH_VERSION = "v3"
+HASH_VERSION = "outrider-v1"
+"""Not Karpenter's v3: its hash of the same template is another number."""
 WHEN_EMPTY, WHEN_EMPTY_OR_UNDERUTILIZED, BALANCED = (
     "WhenEmpty",
     "WhenEmptyOrUnderutilized",

@@ -1,11 +1,11 @@
 """Drift: nodes that are no longer what their NodePool and EC2NodeClass ask for.
 
 The reasons, in the order in which one is named (F130): the NodePool's hash, the node class's hash
-(both from annotations: a missing one, or one of another hash version, is no drift), requirements
-that the node's labels no longer meet, an AMI that the class no longer selects, a capacity
-reservation that it no longer selects. Empty drifted nodes go first, together; then the oldest
-drift, one node a pass, its replacement first (F132). With terminationGracePeriod a drifted node
-goes although its pods hold it (F12).
+(Karpenter's from annotations, our own computed: a missing one, or one of another version, is no
+drift), requirements that the node's labels no longer meet, an AMI that the class no longer
+selects, a capacity reservation that it no longer selects. Empty drifted nodes go first, together;
+then the oldest drift, one node a pass, its replacement first (F132). With terminationGracePeriod a
+drifted node goes although its pods hold it (F12).
 """
 
 from __future__ import annotations
@@ -93,29 +93,30 @@ def _since(candidate: Candidate) -> datetime:
 
 
 def _pool_drift(pool: NodePool, claim: NodeClaim) -> str:
-    changed = _changed(
-        pool.metadata.annotations,
-        claim.metadata.annotations,
-        labels.NODEPOOL_HASH,
-        labels.NODEPOOL_HASH_VERSION,
-    )
+    keys = labels.NODEPOOL_HASH, labels.NODEPOOL_HASH_VERSION
+    changed = _changed(pool, claim.metadata.annotations, *keys)
     return f"NodePoolDrifted: the template of NodePool {pool.name} has changed" if changed else ""
 
 
 def _class_drift(node_class: EC2NodeClass, claim: NodeClaim) -> str:
     name = node_class.metadata.name
-    changed = _changed(
-        node_class.metadata.annotations,
-        claim.metadata.annotations,
-        labels.NODECLASS_HASH,
-        labels.NODECLASS_HASH_VERSION,
-    )
+    keys = labels.NODECLASS_HASH, labels.NODECLASS_HASH_VERSION
+    changed = _changed(node_class, claim.metadata.annotations, *keys)
     return f"NodeClassDrift: EC2NodeClass {name} has changed" if changed else ""
 
 
-def _changed(wanted: Mapping[str, str], had: Mapping[str, str], key: str, version: str) -> bool:
-    """Return whether the hash under *key* differs between two annotations of one hash version."""
-    hashes, versions = (wanted.get(key), had.get(key)), (wanted.get(version), had.get(version))
+def _changed(
+    wanted: NodePool | EC2NodeClass, had: Mapping[str, str], key: str, version: str
+) -> bool:
+    """Return whether *wanted* has another hash, of the same version, than a claim *had*.
+
+    The hash of *wanted* is the one in its annotations, which Karpenter writes; a claim of ours
+    carries our own version, and is compared with what *wanted* hashes to now.
+    """
+    shown = wanted.metadata.annotations
+    if had.get(version) == wanted.hash_version and shown.get(version) != wanted.hash_version:
+        shown = {key: wanted.hash, version: wanted.hash_version}
+    hashes, versions = (shown.get(key), had.get(key)), (shown.get(version), had.get(version))
     return None not in hashes and versions[0] == versions[1] and hashes[0] != hashes[1]
 
 
