@@ -60,11 +60,11 @@ class Effort:
     def thorough(cls) -> Effort:
         """Return the effort of a planner that has twenty seconds."""
         return cls(
-            Budget(400_000_000, (300, 3_000, 60_000)),
+            Budget(250_000_000, (300, 3_000, 60_000)),
             (Budget(2_000_000, (300, 3_000)),) * 2,
             Repair(400),
             gap=5e-4,
-            classes=300,
+            classes=160,
             active=30,
             all_types=4000,
         )

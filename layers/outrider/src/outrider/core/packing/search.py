@@ -23,6 +23,7 @@ from outrider.core.packing.problem import Floats, Ints, Problem
 KEPT = 5  # contents returned for each type
 MADE = 8  # making partial contents is so many times the work of looking at some
 WAYS = 4  # orders in which room is cut
+AT_ONCE = 200_000  # partial contents made at a time: bounds the memory
 NARROW = 50  # partial contents kept once the work is used up
 TRIFLE = 1e-12
 
@@ -73,6 +74,29 @@ def search(
     return Found(Contents(np.concatenate(kinds), np.vstack(counts)), bound, work)
 
 
+@dataclass(slots=True)
+class _Level:
+    """Partial contents: what each is made of, the room left [R, N], and the loss so far."""
+
+    node: Ints
+    room: Floats
+    loss: Floats
+
+    def take(self, rows: Ints) -> _Level:
+        """Return those in *rows*."""
+        return _Level(self.node[rows], self.room[:, rows], self.loss[rows])
+
+    def plus(self, other: _Level) -> _Level:
+        """Return these and the *other* ones."""
+        if not len(other.node):
+            return self
+        return _Level(
+            np.concatenate([self.node, other.node]),
+            np.hstack([self.room, other.room]),
+            np.concatenate([self.loss, other.loss]),
+        )
+
+
 class _Knapsack:
     """One type's knapsack: classes from the largest down, what they lose, and partial contents."""
 
@@ -89,13 +113,18 @@ class _Knapsack:
         size = problem.requests @ resource
         loss = size - worth
         usable = np.flatnonzero((most > 0) & (worth > 0) & (loss < budget))
-        usable = _unrivalled(problem.requests, problem.allocatable[kind], most, worth, usable)
+        bargains = usable[
+            loss[usable] < 0
+        ]  # these are counted on, and must be charged if not taken
+        others = _unrivalled(problem.requests, problem.allocatable[kind], most, worth, usable)
+        usable = np.union1d(bargains, others)
         self.order = usable[np.argsort(-size[usable], kind="stable")]
         self.classes, self.resource, self.budget = len(worth), resource, budget
         self.requests, self.loss = problem.requests[self.order], loss[self.order]
         self.most = most[self.order]
         self.waste = _waste(self.requests, resource, self.loss)
         self.work = 0
+        self.dropped = np.inf  # the least loss of what was dropped for lack of places
         # The partial contents made so far: each is another one with some pods of one class added.
         self.parents: list[Ints] = []
         self.added: list[tuple[int, Floats]] = []
@@ -105,65 +134,80 @@ class _Knapsack:
 
         After *most_work* the search goes on with few partial contents, to come to an end.
         """
-        room, loss = allocatable[:, None].copy(), np.zeros(1)
-        node, nodes, dropped = np.zeros(1, dtype=np.int64), 1, np.inf
+        level = _Level(np.zeros(1, dtype=np.int64), allocatable[:, None].copy(), np.zeros(1))
         for depth in range(len(self.order)):
             if self.work > most_work:
                 width = min(width, NARROW)
-            grown = self._grown(depth, room, loss)
-            if grown is not None:
-                parent, taken, more_room, more_loss = grown
-                self.parents.append(node[parent])
-                self.added.append((depth, taken))
-                node = np.concatenate([node, np.arange(nodes, nodes + len(taken))])
-                nodes += len(taken)
-                room = np.hstack([room, more_room])
+            level, count = self._affordable(depth, level)
+            grown = self._grown(depth, level, count)
             if self.loss[depth] < 0:
                 # A class with a profit beyond its room is in the relaxed value as often as allowed.
-                loss = loss - self.loss[depth] * self.most[depth]
-            if grown is not None:
-                loss = np.concatenate([loss, more_loss])
-            if len(node) > width or depth % 4 == 3:
-                total = loss + (self.waste[depth + 1] @ room).max(axis=0)
-                alive = np.flatnonzero(total < self.budget)
-                if len(alive) > width:
-                    ranked = alive[np.argsort(total[alive], kind="stable")]
-                    dropped = min(dropped, float(total[ranked[width]]))
-                    alive = np.sort(ranked[:width])
-                node, room, loss = node[alive], room[:, alive], loss[alive]
-                if not len(node):
-                    return np.zeros((0, self.classes)), dropped
-        total = loss + self.resource @ room
+                level.loss = level.loss - self.loss[depth] * self.most[depth]
+            level = level.plus(grown)
+            if len(level.node) > width or depth % 4 == 3:
+                level = self._narrowed(depth, level, width)
+        total = level.loss + self.resource @ level.room
         good = np.flatnonzero(total < self.budget)
         best = good[np.argsort(total[good], kind="stable")[:KEPT]]
         least = float(total[best[0]]) if len(best) else np.inf
-        return self._contents(node[best]), min(dropped, least)
+        return self._contents(level.node[best]), min(self.dropped, least)
 
-    def _grown(
-        self, depth: int, room: Floats, loss: Floats
-    ) -> tuple[Ints, Floats, Floats, Floats] | None:
-        """Return the partial contents that take pods of the class at *depth*, in all counts."""
-        request, lost, allowed = self.requests[depth], self.loss[depth], self.most[depth]
-        count = np.full(len(loss), allowed)
+    def _affordable(self, depth: int, level: _Level) -> tuple[_Level, Floats]:
+        """Return how many pods of the class at *depth* each of *level* may take.
+
+        Where that would make too many at once, only the most promising of *level* are returned.
+        """
+        request, lost = self.requests[depth], self.loss[depth]
+        count = np.full(len(level.node), self.most[depth])
         for resource in request.nonzero()[0]:
-            np.minimum(count, np.floor(room[resource] / request[resource]), out=count)
+            np.minimum(count, np.floor(level.room[resource] / request[resource]), out=count)
         if lost > 0:
-            np.minimum(count, np.floor((self.budget - loss) / lost), out=count)
+            np.minimum(count, np.floor((self.budget - level.loss) / lost), out=count)
+        np.maximum(count, 0.0, out=count)
         self.work += len(count)
+        if count.sum() <= AT_ONCE:
+            return level, count
+        total = self._total(depth, level)
+        order = np.argsort(total, kind="stable")
+        kept = max(1, int(np.searchsorted(np.cumsum(count[order]), AT_ONCE)))
+        if kept < len(order):
+            self.dropped = min(self.dropped, float(total[order[kept]]))
+        order = np.sort(order[:kept])
+        return level.take(order), count[order]
+
+    def _grown(self, depth: int, level: _Level, count: Floats) -> _Level:
+        """Return the partial contents that take up to *count* pods of the class at *depth*."""
+        request, lost, allowed = self.requests[depth], self.loss[depth], self.most[depth]
         takers = np.flatnonzero(count > 0)
-        if not len(takers):
-            return None
         choices = count[takers].astype(np.int64)
         which = np.repeat(np.arange(len(takers)), choices)
-        first = np.cumsum(choices) - choices
-        taken = (np.arange(len(which)) - first[which] + 1).astype(np.float64)
+        taken = np.arange(len(which)) - (np.cumsum(choices) - choices)[which] + 1.0
         parent = takers[which]
         self.work += MADE * len(parent)
-        more_loss = loss[parent] + (lost * taken if lost >= 0 else -lost * (allowed - taken))
-        more_room = room[:, parent] - request[:, None] * taken
-        total = more_loss + (self.waste[depth + 1] @ more_room).max(axis=0)
+        loss = level.loss[parent] + (lost * taken if lost >= 0 else -lost * (allowed - taken))
+        room = level.room[:, parent] - request[:, None] * taken
+        total = loss + (self.waste[depth + 1] @ room).max(axis=0, initial=0.0)
         kept = np.flatnonzero(total < self.budget)
-        return parent[kept], taken[kept], more_room[:, kept], more_loss[kept]
+        nodes = 1 + sum(len(parents) for parents in self.parents)
+        self.parents.append(level.node[parent[kept]])
+        self.added.append((depth, taken[kept]))
+        return _Level(np.arange(nodes, nodes + len(kept)), room[:, kept], loss[kept])
+
+    def _narrowed(self, depth: int, level: _Level, width: int) -> _Level:
+        """Return those of *level* that may still be worth it after *depth*, at most *width*."""
+        total = self._total(depth + 1, level)
+        alive = np.flatnonzero(total < self.budget)
+        if len(alive) > width:
+            ranked = alive[np.argsort(total[alive], kind="stable")]
+            self.dropped = min(self.dropped, float(total[ranked[width]]))
+            alive = np.sort(ranked[:width])
+        return level.take(alive)
+
+    def _total(self, depth: int, level: _Level) -> Floats:
+        """Return what each of *level* has lost, room included that goes to waste from *depth* on.
+        """
+        wasted = (self.waste[depth] @ level.room).max(axis=0, initial=0.0)
+        return np.asarray(level.loss + wasted)
 
     def _contents(self, nodes: Ints) -> Floats:
         """Return the contents that *nodes* stand for, [P, S]."""
