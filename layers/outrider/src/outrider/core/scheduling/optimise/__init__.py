@@ -26,6 +26,8 @@ Expired = Callable[[], bool]
 _CLOSE = 1e-9
 _FEW = 4
 """So few pods are left to greedy: the kernel costs more to load than it could save."""
+_MANY = 2000
+"""So many pods are left to the kernel: greedy takes longer and is dearer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +81,18 @@ def _placed(solution: Solution) -> dict[int, Ask]:
 def _rivals(
     problem: Problem, contents: Contents, order: Sequence[int], expired: Expired
 ) -> Iterator[Solution]:
-    node_cost = problem.policy.node_cost_per_hour
-    for orders in (order, queue.by_accelerators(problem.pods, order)):
-        run = Run.of(problem, contents)
-        greedy = Greedy(run, node_cost)
-        left = queue.drain(orders, problem.classes, greedy.place, problem.hopeless, expired)
-        yield Solution(run, left, "greedy")
+    many = len(order) > _MANY
     if len(order) > _FEW:
-        solution = _by_patterns(problem, contents, order, expired)
+        solution = _by_patterns(problem, Contents(problem) if many else contents, order, expired)
         if solution is not None:
             yield solution
+            if many:
+                return
+    for orders in (order, queue.by_accelerators(problem.pods, order)):
+        run = Run.of(problem, contents)
+        greedy = Greedy(run, problem.policy.node_cost_per_hour)
+        left = queue.drain(orders, problem.classes, greedy.place, problem.hopeless, expired)
+        yield Solution(run, left, "greedy")
 
 
 def _by_patterns(
