@@ -122,8 +122,10 @@ def _changed(
 
 def _requirements_drift(candidate: Candidate) -> str:
     wanted = Requirements.of(candidate.pool.spec.template.spec.requirements)
+    claimed = candidate.claim.metadata.labels if candidate.claim else {}
+    known = {**claimed, **candidate.node.labels}
     for key in sorted(wanted):
-        if not wanted[key].has(candidate.node.labels.get(key)):
+        if not wanted[key].has(known.get(key)):
             return f"RequirementsDrifted: the node does not meet {wanted[key]}"
     return ""
 
