@@ -117,9 +117,11 @@ class Probe:
         finally:
             answer.close()
 
-    def until(self, path: str, holds: Callable[[Obj], bool], **query: str) -> Obj:
+    def until(
+        self, path: str, holds: Callable[[Obj], bool], seconds: int = PATIENCE, **query: str
+    ) -> Obj:
         """Watch *path* until an object for which *holds* says yes, and return it."""
-        for kind, obj in self.events(path, **query):
+        for kind, obj in self.events(path, seconds, **query):
             assert kind != "ERROR", obj
             if kind != "DELETED" and holds(obj):
                 return obj

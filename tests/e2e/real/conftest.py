@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from outrider import manifests
-from tests.conformance.probe import APPLY, Obj, Probe
+from tests.conformance.probe import Obj
+from tests.e2e.real.admin import Administrator
 from tests.e2e.real.controlplane import ControlPlane
+from tests.e2e.real.town import Town, opened
 
 HERE = Path(__file__).parent
-FIELD_MANAGER = "e2e"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,25 +48,11 @@ def installed(admin: Administrator) -> Administrator:
     return admin
 
 
-class Administrator(Probe):
-    """The probe's client, that can find a manifest's place by discovery."""
-
-    def collection(self, manifest: Obj) -> str:
-        """Return the path under which objects like *manifest* live."""
-        version = str(manifest["apiVersion"])
-        root = f"/apis/{version}" if "/" in version else f"/api/{version}"
-        for resource in self.must("GET", root)["resources"]:
-            if resource["kind"] == manifest["kind"] and "/" not in resource["name"]:
-                namespace = manifest["metadata"].get("namespace", self.namespace)
-                where = f"/namespaces/{namespace}" if resource["namespaced"] else ""
-                return f"{root}{where}/{resource['name']}"
-        raise AssertionError(f"{root} has no {manifest['kind']}")
-
-    def apply(self, manifest: Obj, **query: str) -> Obj:
-        """Apply *manifest* as `kubectl apply --server-side` does: unknown fields are an error."""
-        path = f"{self.collection(manifest)}/{manifest['metadata']['name']}"
-        asked = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
-        return self.must("PATCH", path, manifest, APPLY, **{**asked, **query})
+@pytest.fixture(scope="session")
+def town(control_plane: ControlPlane, installed: Administrator) -> Iterator[Town]:
+    """Give the application around the real control plane."""
+    with opened(control_plane, installed) as running:
+        yield running
 
 
 def is_established(definition: Obj) -> bool:

@@ -10,7 +10,7 @@ import yaml
 
 from outrider import manifests
 from tests.conformance.probe import MERGE, Obj, Probe
-from tests.e2e.real.conftest import Administrator
+from tests.e2e.real.admin import Administrator
 from tests.e2e.real.karpenter import DISCOVERY, EXAMPLES, node_class, node_pool, wish
 
 ROOT = Path(__file__).parents[3]

@@ -1,0 +1,234 @@
+"""The whole story with the real scheduler, controllers and API server in it.
+
+The embedded account plays EC2 and the kubelets; everything that Kubernetes decides here, Kubernetes
+decides: who is Unschedulable, which Event fires the webhook, what a PodDisruptionBudget allows,
+where a pod is bound, what a role may do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conformance.probe import MERGE, Obj, Reply
+from tests.e2e.real.karpenter import node_class, node_pool, wish
+from tests.e2e.real.plugin import Figure
+from tests.e2e.real.town import Town
+
+POOL = "/apis/karpenter.sh/v1/nodepools/gpu"
+CLAIMS = "/apis/karpenter.sh/v1/nodeclaims"
+HERE = [{"tags": {"karpenter.sh/discovery": "local"}}]
+GPU_CLASS = node_class(
+    "gpu",
+    role="outrider-local-node",
+    subnetSelectorTerms=HERE,
+    securityGroupSelectorTerms=HERE,
+)
+GPU_POOL = node_pool(
+    "gpu",
+    [
+        wish("karpenter.sh/capacity-type", "In", "spot", "on-demand"),
+        wish("node.kubernetes.io/instance-type", "In", "g6.xlarge", "g5.xlarge", "g6.2xlarge"),
+    ],
+    node_class="gpu",
+    disruption={
+        "consolidationPolicy": "WhenEmpty",
+        "consolidateAfter": "0s",
+        "budgets": [{"nodes": "100%"}],
+    },
+)
+
+
+def container() -> Obj:
+    """Return a container that wants a GPU."""
+    resources = {"requests": {"cpu": "1"}, "limits": {"nvidia.com/gpu": "1"}}
+    return {"name": "main", "image": "registry.example/app:1", "resources": resources}
+
+
+def service(name: str) -> Obj:
+    """Return a Deployment of one GPU pod."""
+    labels = {"app": name}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container()]}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": template},
+    }
+
+
+@pytest.fixture(scope="module")
+def gpus(town: Town) -> Iterator[Town]:
+    """Give the town with a pool of GPU nodes."""
+    town.admin.apply(GPU_CLASS)
+    town.admin.apply(GPU_POOL)
+    yield town
+    town.admin.send("DELETE", town.admin.in_group("apps/v1", "deployments"))
+
+
+def pod_of(town: Town, app: str, but: str = "") -> Obj:
+    """Wait for a running pod of *app* that is not on the Node *but*."""
+
+    def serves(pod: Obj) -> bool:
+        node = pod["spec"].get("nodeName", "")
+        is_leaving = "deletionTimestamp" in pod["metadata"]
+        return bool(node) and node != but and pod["status"]["phase"] == "Running" and not is_leaving
+
+    return town.admin.until(town.admin.pods, serves, seconds=90, labelSelector=f"app={app}")
+
+
+def claim_of(town: Town, node: str) -> str:
+    """Return the NodeClaim of a Node."""
+    owners = town.admin.must("GET", f"/api/v1/nodes/{node}")["metadata"]["ownerReferences"]
+    return str(next(one["name"] for one in owners if one["kind"] == "NodeClaim"))
+
+
+def gone(town: Town, node: str, claim: str) -> None:
+    """Wait until a Node, its NodeClaim and its instance are gone."""
+    town.admin.until_gone("/api/v1/nodes", node)
+    town.admin.until_gone(CLAIMS, claim)
+
+
+def test_a_pod_that_fits_nowhere_gets_a_node(gpus: Town, figures: Figure) -> None:
+    """The scheduler refuses, the API server calls the webhook, a node joins, the pod is bound."""
+    since = gpus.mark()
+    gpus.admin.must("POST", gpus.admin.in_group("apps/v1", "deployments"), service("first"))
+    pod = pod_of(gpus, "first")
+    kinds = [entry["kind"] for entry in gpus.cloud.timeline.entries(since)]
+    story = ["podPending", "hint", "plan", "createFleet", "nodeJoined", "nodeReady", "podBound"]
+    assert sorted(story, key=kinds.index) == story
+    node = gpus.admin.must("GET", f"/api/v1/nodes/{pod['spec']['nodeName']}")
+    claim = gpus.admin.must("GET", f"{CLAIMS}/{claim_of(gpus, node['metadata']['name'])}")
+    assert node["spec"]["providerID"] == claim["status"]["providerID"]
+    assert claim["metadata"]["finalizers"] == ["karpenter.sh/termination"]
+    (pending,) = gpus.seen("podPending", since)
+    (fleet,) = gpus.seen("createFleet", since)
+    figures("pod pending to CreateFleet", f"{fleet['at'] - pending['at']:.1f} s")
+    gpus.until(
+        "the node's initialization",
+        lambda: gpus.seen("nodeInitialized", since, node=node["metadata"]["name"]),
+    )
+
+
+def test_an_interruption_respects_the_budget_and_is_survived(gpus: Town) -> None:
+    """Replacement first; no eviction while the real budget allows none; then the pod moves."""
+    old = pod_of(gpus, "first")["spec"]["nodeName"]
+    claim = claim_of(gpus, old)
+    instance = gpus.instance_of(old)
+    budgets = gpus.admin.in_group("policy/v1", "poddisruptionbudgets")
+    spec = {"maxUnavailable": 0, "selector": {"matchLabels": {"app": "first"}}}
+    gpus.admin.must("POST", budgets, {"metadata": {"name": "first"}, "spec": spec})
+    gpus.admin.until(budgets, lambda one: one.get("status", {}).get("currentHealthy") == 1)
+    since = gpus.mark()
+    gpus.cloud.reclaim.interrupt(instance)
+    gpus.until("rounds of the drain", lambda: asked(gpus, "drain", "poddisruptionbudgets") > 3)
+    pod = gpus.admin.must("GET", gpus.admin.pods, labelSelector="app=first")["items"][0]
+    refused = evict(gpus, pod["metadata"]["name"])
+    assert (refused.status, refused.body["reason"]) == (429, "TooManyRequests")
+    assert not evictions(gpus, 201)
+    assert gpus.seen("createFleet", since), "the replacement does not wait for the budget"
+    relaxed = {"spec": {"maxUnavailable": 1}}
+    gpus.admin.must("PATCH", f"{budgets}/first", relaxed, MERGE)
+    new = pod_of(gpus, "first", but=old)["spec"]["nodeName"]
+    gpus.until("the eviction", lambda: evictions(gpus, 201))
+    gone(gpus, old, claim)
+    assert gpus.seen("terminate", since, instance=instance)
+    assert new in {entry["node"] for entry in gpus.seen("nodeJoined", since)}
+    gpus.admin.must("DELETE", f"{budgets}/first")
+
+
+def asked(town: Town, group: str, resource: str) -> int:
+    """Return how often the function of *group* has asked for a *resource*."""
+    return sum(one.group == group and one.resource.startswith(resource) for one in town.deeds())
+
+
+def evict(town: Town, name: str) -> Reply:
+    """Ask for an eviction as anybody might, without meaning it."""
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    dry = {**body, "deleteOptions": {"dryRun": ["All"]}}
+    return town.admin.send("POST", f"{town.admin.pods}/{name}/eviction", dry)
+
+
+def evictions(town: Town, code: int) -> list[str]:
+    """Return the pods whose eviction got the answer *code*."""
+    return [
+        one.name
+        for one in town.deeds()
+        if (one.verb, one.resource, one.code) == ("create", "pods/eviction", code)
+    ]
+
+
+def test_a_claim_that_somebody_deletes_is_drained_first(gpus: Town) -> None:
+    """The finalizer holds NodeClaim and Node until the pod has moved and the machine is gone."""
+    old = pod_of(gpus, "first")["spec"]["nodeName"]
+    claim = claim_of(gpus, old)
+    instance = gpus.instance_of(old)
+    since = gpus.mark()
+    gpus.admin.must("DELETE", f"{CLAIMS}/{claim}")
+    assert gpus.admin.must("GET", f"{CLAIMS}/{claim}")["metadata"]["deletionTimestamp"]
+    gpus.tick("lifecycle")
+    gone(gpus, old, claim)
+    assert gpus.seen("terminate", since, instance=instance)
+    assert pod_of(gpus, "first", but=old)["spec"]["nodeName"] != old
+
+
+def test_do_not_disrupt_is_heard_until_it_is_lifted(gpus: Town) -> None:
+    """A drifted node stays while its pod forbids it, and is replaced when the pod no longer does."""
+    pod = pod_of(gpus, "first")
+    old, claim = pod["spec"]["nodeName"], claim_of(gpus, pod["spec"]["nodeName"])
+    path = f"{gpus.admin.pods}/{pod['metadata']['name']}"
+    mark = {"metadata": {"annotations": {"karpenter.sh/do-not-disrupt": "true"}}}
+    gpus.admin.must("PATCH", path, mark, MERGE)
+    drift = {"spec": {"template": {"metadata": {"labels": {"generation": "two"}}}}}
+    gpus.admin.must("PATCH", POOL, drift, MERGE)
+    since = gpus.mark()
+    passes = asked(gpus, "disrupt", "volumeattachments")
+    gpus.tick("disrupt")
+    gpus.until("a pass of disrupt", lambda: asked(gpus, "disrupt", "volumeattachments") > passes)
+    assert not gpus.seen("createFleet", since)
+    lifted = {"metadata": {"annotations": {"karpenter.sh/do-not-disrupt": None}}}
+    gpus.admin.must("PATCH", path, lifted, MERGE)
+    gpus.tick("disrupt")
+    new = pod_of(gpus, "first", but=old)["spec"]["nodeName"]
+    node = gpus.admin.must("GET", f"/api/v1/nodes/{new}")
+    assert node["metadata"]["labels"]["generation"] == "two"
+    gone(gpus, old, claim)
+
+
+def test_an_empty_node_goes(gpus: Town) -> None:
+    """What nobody needs is given back."""
+    node = pod_of(gpus, "first")["spec"]["nodeName"]
+    claim = claim_of(gpus, node)
+    gpus.admin.must("DELETE", f"{gpus.admin.in_group('apps/v1', 'deployments')}/first")
+    gpus.admin.until_gone(gpus.admin.pods, pod_name(gpus, node))
+    gpus.tick("disrupt")
+    gone(gpus, node, claim)
+
+
+def pod_name(town: Town, node: str) -> str:
+    """Return the pod on a Node; a name that nobody has where it is gone already."""
+    found = town.admin.must("GET", town.admin.pods, fieldSelector=f"spec.nodeName={node}")
+    return str(found["items"][0]["metadata"]["name"]) if found["items"] else "nobody"
+
+
+def test_a_user_s_manifest_is_still_the_user_s(gpus: Town) -> None:
+    """After all of that, the same manifest applies without force: outrider took no field."""
+    template = {**GPU_POOL["spec"]["template"], "metadata": {"labels": {"generation": "two"}}}
+    manifest = {**GPU_POOL, "spec": {**GPU_POOL["spec"], "template": template}}
+    gpus.admin.apply(manifest, force="true")
+    gpus.tick("catalog")
+    gpus.admin.apply(manifest, force="false")
+    gpus.admin.apply(GPU_CLASS, force="false")
+
+
+def test_every_function_may_do_what_it_does(gpus: Town, figures: Figure) -> None:
+    """Nothing was forbidden to anybody, and nothing ended as a dead letter."""
+    deeds = list(gpus.deeds())
+    assert [one for one in deeds if one.code == 403] == []
+    assert {"provision", "interrupt", "drain", "disrupt", "lifecycle"} <= {d.group for d in deeds}
+    stack = gpus.cloud.stack
+    assert stack is not None
+    for url in stack.outputs["DeadLetterQueueUrls"].split(","):
+        assert gpus.cloud.pollers.depth(url.rpartition("/")[2])[0] == 0
+    figures("requests of the functions, none forbidden", str(len(deeds)))
