@@ -260,3 +260,38 @@ def test_a_pod_that_asks_for_nothing_is_placed() -> None:
         price=np.array([1.0]),
     )
     assert pack(problem).bins == 1
+
+
+def test_limits_in_bytes_bind_as_limits_in_nodes_do() -> None:
+    """A limit on memory and the same limit on nodes leave the same pods out."""
+    gibibyte = 2.0**30
+    arguments = {
+        "requests": np.array([[2.0, 3 * gibibyte], [1.0, 9 * gibibyte]]),
+        "demand": np.array([60, 40]),
+        "allocatable": np.array([[16.0, 64 * gibibyte]]),
+        "price": np.array([0.8]),
+    }
+    nodes = pack(Problem.of(**arguments, usage=np.array([[1.0]]), limits=np.array([9.5])))
+    memory = pack(
+        Problem.of(
+            **arguments,
+            usage=np.array([[64 * gibibyte, 3.0]]),
+            limits=np.array([9.5 * 64 * gibibyte, np.inf]),
+        )
+    )
+    assert nodes.bins == memory.bins == 9
+    assert sum(left.count for left in nodes.left) == sum(left.count for left in memory.left)
+    assert all(left.limits == (0,) for left in memory.left)
+
+
+def test_an_overdrawn_limit_closes_what_uses_it_and_nothing_else() -> None:
+    """Below zero a limit leaves no room, and types that do not count towards it stay open."""
+    problem = Problem.of(
+        requests=np.array([[1.0]]),
+        demand=np.array([4]),
+        allocatable=np.array([[4.0], [4.0]]),
+        price=np.array([0.1, 0.9]),
+        usage=np.array([[4.0], [0.0]]),
+        limits=np.array([-7.0]),
+    )
+    assert bought(pack(problem)) == {1: 1}

@@ -51,6 +51,12 @@ def unit_price(problem: Problem, many: Floats) -> Floats:
     return np.asarray(price)
 
 
+def limit_scale(problem: Problem) -> Floats:
+    """Return what to divide each limit by: they are in bytes, CPUs or nodes."""
+    most = problem.usage.max(axis=0, initial=0.0)
+    return np.asarray(np.maximum(np.maximum(problem.limits, most), 1e-9))
+
+
 def money(problem: Problem) -> float:
     """Return a usual price, to scale by: a solver's tolerances mean nothing beside a dear type."""
     price = np.where(problem.compatible & (problem.price > 0), problem.price, np.nan)
@@ -88,7 +94,7 @@ def relax(problem: Problem) -> Duals:
     # Requests in bytes stand beside GPUs: every resource is scaled to the largest room, or the
     # program would be ill-conditioned.
     scale = np.maximum(problem.allocatable.max(axis=0, initial=0.0), 1.0)
-    unit = money(problem)
+    unit, capped = money(problem), limit_scale(problem)
     asked = problem.requests[of_class] / scale
     which, resource = np.nonzero(asked)
     pair_rows = np.concatenate([of_class, room + of_type[which] * resources + resource])
@@ -118,7 +124,7 @@ def relax(problem: Problem) -> Duals:
         [
             pair_values,
             problem.allocatable[bin_type, bin_resource] / scale[bin_resource],
-            -problem.usage[use_type, use_limit],
+            -problem.usage[use_type, use_limit] / capped[use_limit],
             -np.ones(len(bounded)),
             np.ones(classes),
         ]
@@ -130,7 +136,7 @@ def relax(problem: Problem) -> Duals:
         [
             problem.demand,
             np.zeros(types * resources),
-            -problem.limits,
+            -problem.limits / capped,
             -problem.supply[bounded],
         ]
     )
@@ -146,7 +152,7 @@ def relax(problem: Problem) -> Duals:
     scarcity[bounded] = duals[first_supply:]
     return Duals(
         worth=duals[:classes],
-        limit=duals[first_limit:first_supply],
+        limit=duals[first_limit:first_supply] / capped,
         scarcity=scarcity,
         resource=duals[room:first_limit].reshape(types, resources) / scale,
         value=solved.objective * unit,

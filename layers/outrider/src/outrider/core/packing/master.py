@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from outrider.core.packing.duals import Duals, money, penalties
+from outrider.core.packing.duals import Duals, limit_scale, money, penalties
 from outrider.core.packing.linear import INFINITY, Model, Sparse
 from outrider.core.packing.pricing import Contents
 from outrider.core.packing.problem import UNBOUNDED, Floats, Ints, Problem
@@ -27,7 +27,7 @@ class Master:
         self.problem = problem
         self.contents = Contents(np.zeros(0, dtype=np.int64), np.zeros((0, len(problem.demand))))
         self.work = 0  # of the last solving
-        self._unit = money(problem)
+        self._unit, self._capped = money(problem), limit_scale(problem)
         self._scarce = np.flatnonzero(problem.supply != UNBOUNDED)
         self._known: set[tuple[int, bytes]] = set()
         classes, limits = len(problem.demand), len(problem.limits)
@@ -38,7 +38,7 @@ class Master:
             cost=penalties(problem) / self._unit,
             columns=Sparse.of(left_out),
             row_lower=np.concatenate(
-                [problem.demand, -problem.limits, -problem.supply[self._scarce]]
+                [problem.demand, -problem.limits / self._capped, -problem.supply[self._scarce]]
             ),
             row_upper=np.full(self._rows, INFINITY),
         )
@@ -71,7 +71,7 @@ class Master:
         scarcity[self._scarce] = duals[classes + limits :]
         current = Duals(
             worth=duals[:classes],
-            limit=duals[classes : classes + limits],
+            limit=duals[classes : classes + limits] / self._capped,
             scarcity=scarcity,
             resource=np.zeros((0, 0)),
             value=solved.objective * self._unit,
@@ -101,7 +101,7 @@ class Master:
         return np.hstack(
             [
                 contents.counts,
-                -self.problem.usage[contents.types],
+                -self.problem.usage[contents.types] / self._capped,
                 -(contents.types[:, None] == self._scarce).astype(np.float64),
             ]
         )

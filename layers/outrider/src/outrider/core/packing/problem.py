@@ -63,7 +63,8 @@ class Problem:
         """Return the problem with what is left out filled in: all compatible, no bound, no limit.
 
         *cost_per_node* is added to what is minimised, not to what is paid. A price that is missing
-        (NaN), negative or infinite closes its type; so does a supply of nothing.
+        (NaN), negative or infinite closes its type; so does a supply of nothing. An infinite limit
+        is none, one that is overdrawn leaves nothing.
         """
         requests = np.ascontiguousarray(requests, dtype=np.float64)
         allocatable = np.ascontiguousarray(allocatable, dtype=np.float64)
@@ -75,7 +76,10 @@ class Problem:
         bound[~(np.isfinite(minimised) & np.isfinite(paid) & (minimised >= 0) & (paid >= 0))] = 0.0
         bound[~(bound > 0)] = 0.0
         minimised[bound == 0] = paid[bound == 0] = 0.0
-        taken = np.zeros((types, 0)) if usage is None else np.asarray(usage, dtype=np.float64)
+        taken = np.zeros((types, 0)) if usage is None else np.array(usage, dtype=np.float64)
+        caps = np.zeros(taken.shape[1]) if limits is None else np.array(limits, dtype=np.float64)
+        taken[:, ~np.isfinite(caps)] = 0.0
+        caps = np.where(np.isfinite(caps), np.maximum(caps, 0.0), 0.0)
         return cls(
             requests=requests,
             demand=np.floor(np.asarray(demand, dtype=np.float64)),
@@ -87,7 +91,7 @@ class Problem:
             else np.asarray(compatible, dtype=np.bool_),
             supply=bound,
             usage=np.ascontiguousarray(taken),
-            limits=np.zeros(0) if limits is None else np.asarray(limits, dtype=np.float64),
+            limits=caps,
         )
 
     @property

@@ -204,8 +204,7 @@ class _Knapsack:
         return level.take(alive)
 
     def _total(self, depth: int, level: _Level) -> Floats:
-        """Return what each of *level* has lost, room included that goes to waste from *depth* on.
-        """
+        """Return what each of *level* has lost, with the room that is wasted from *depth* on."""
         wasted = (self.waste[depth] @ level.room).max(axis=0, initial=0.0)
         return np.asarray(level.loss + wasted)
 
