@@ -391,11 +391,8 @@ def _resume_drain(detail: Mapping[str, Any], world: World) -> None:
 
     After a few in a row it is the sweep's, which tries again every few minutes.
     """
-    try:
-        given = json.loads(detail.get("input") or "{}")
-    except ValueError:
-        return
-    instance_id = given.get("instanceId") if isinstance(given, dict) else None
+    given = _input_of(detail)
+    instance_id = given.get("instanceId")
     row = world.ledger.reaction(str(instance_id)) if instance_id else None
     if row is None or row.ended or row.cancelled:
         return
@@ -406,6 +403,15 @@ def _resume_drain(detail: Mapping[str, Any], world: World) -> None:
         return
     name = f"{detail.get('name', instance_id)}"[:70]
     world.workflows.start("drain", f"{name}-s{successor}", {**given, "successor": successor})
+
+
+def _input_of(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an execution was started with; empty where it does not say."""
+    try:
+        given = json.loads(str(detail.get("input") or "{}"))
+    except ValueError:
+        return {}
+    return given if isinstance(given, dict) else {}
 
 
 def _report_catalog_age(world: World) -> None:

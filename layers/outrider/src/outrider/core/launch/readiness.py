@@ -57,6 +57,9 @@ def status(
     if node_class.spec.capacity_reservation_selector_terms:
         checks[RESERVATIONS] = found.refused.get(RESERVATIONS, "")
     checks = {kind: found.refused.get(kind) or problem for kind, problem in checks.items()}
+    # What may not be passed is the reason, whatever IAM said of the attempt.
+    unlisted = _unlisted(node_class.spec.role, tuple(node_roles))
+    checks[INSTANCE_PROFILE] = unlisted or checks[INSTANCE_PROFILE]
     failing = {kind: problem for kind, problem in checks.items() if problem}
     fresh = [
         condition(kind, holds=not problem, reason=_reason(kind, problem), now=now, message=problem)
@@ -124,9 +127,21 @@ def _profile(node_class: EC2NodeClass, found: Found, node_roles: tuple[str, ...]
             return f"role {role} has no instance profile, and none could be made for it"
         return f"instanceProfile {profile} does not exist"
     if node_roles and found.role_arn and found.role_arn not in node_roles:
-        name = found.role_arn.rpartition("/")[2]
-        return f"role {name} is not one of the stack's NodeRoleArns: nodes may not run with it"
+        return _not_listed(found.role_arn)
     return ""
+
+
+def _unlisted(role: str | None, node_roles: tuple[str, ...]) -> str:
+    """Return that *role* (a name, with or without its path) is none of *node_roles*, or ""."""
+    names = {arn.rpartition("/")[2] for arn in node_roles}
+    if not role or not names or role.rpartition("/")[2] in names:
+        return ""
+    return _not_listed(role)
+
+
+def _not_listed(role: str) -> str:
+    name = role.rpartition("/")[2]
+    return f"role {name} is not one of the stack's NodeRoleArns: nodes may not run with it"
 
 
 def _validation(node_class: EC2NodeClass) -> str:
