@@ -23,7 +23,7 @@ import boto3
 from botocore.config import Config
 
 from outrider.errors import InvalidManifest
-from outrider.local import images, library, mototime, patience, sandbox
+from outrider.local import images, library, mototags, mototime, patience, sandbox
 from outrider.local.account import ADMIN_KEY, NODE_ROLE_ARN, Desk, Network, furnish
 from outrider.local.alarms import Alarms, Metrics
 from outrider.local.aws import Endpoint
@@ -141,6 +141,7 @@ class Cloud:
         _speak_up()
         self._undo.append(library.install())
         self._undo.append(patience.install(self.clock, self._seed))
+        self._undo.append(mototags.install())
         self.endpoint = Endpoint()
         self._undo.append(lambda: mototime.use(None))
         mototime.use(self.clock)
