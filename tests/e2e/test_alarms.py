@@ -15,7 +15,7 @@ import pytest
 
 from outrider.local.demo.push import announce, put_image, reference
 from tests.support.stack import stack
-from tests.support.stage import Stage, karpenter_lease, pod, pool, staged
+from tests.support.stage import PRECIOUS, Stage, karpenter_lease, pod, pool, staged
 
 pytestmark = pytest.mark.e2e
 
@@ -152,8 +152,8 @@ def ec2_is_slow(stage: Stage) -> None:
 
 
 def pod_that_stays(stage: Stage) -> None:
-    """Let a Spot node's pod have a long grace and a finalizer that nobody removes."""
-    stuck = pod("stuck", "late", terminationGracePeriodSeconds=90)
+    """Let a Spot node's pod be precious and have a finalizer that nobody removes in time."""
+    stuck = pod("stuck", "late", annotations=PRECIOUS, terminationGracePeriodSeconds=30)
     stuck["metadata"]["finalizers"] = ["example.com/archive"]
     stage.apply(pool("late", capacity=("spot",)), stuck)
     stage.expect_running("stuck")

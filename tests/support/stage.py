@@ -94,7 +94,7 @@ class Stage:
         for storage in ("nodepools.karpenter.sh", "nodeclaims.karpenter.sh"):
             for one in self.all(storage):
                 self.delete(storage, one["metadata"]["name"])
-        self.expect("an empty cluster", 900, lambda: not self.machines() and not self._left())
+        self.expect("an empty cluster", 900, lambda: not self._left() and not self.machines())
 
     def tick(self, flow: str) -> None:
         """Let a schedule's moment come now."""
@@ -149,11 +149,18 @@ class Stage:
 
     # --- time -------------------------------------------------------------------------------------
 
-    def expect(self, promise: str, seconds: float, holds: Callable[[], Any]) -> None:
-        """Let at most *seconds* pass until *holds*; fail with the *promise* and the last events."""
-        if not self.cloud.run(seconds, lambda: bool(holds())):
-            last = "\n".join(str(entry)[:200] for entry in self.entries()[-25:])
-            raise AssertionError(f"not within {seconds:g} s: {promise}\n{last}")
+    def expect(
+        self, promise: str, seconds: float, holds: Callable[[], Any], *, every: float = 0.5
+    ) -> None:
+        """Let at most *seconds* pass until *holds*, looking now and then; fail with the *promise*
+        and what happened last.
+        """
+        end = self.cloud.timeline.at() + seconds
+        while not holds():
+            if self.cloud.timeline.at() >= end:
+                last = "\n".join(str(entry)[:200] for entry in self.entries()[-25:])
+                raise AssertionError(f"not within {seconds:g} s: {promise}\n{last}")
+            self.cloud.run(every)
 
     def expect_running(self, *pods: str, seconds: float = 300) -> None:
         """Let the named pods of the namespace default come to run."""
