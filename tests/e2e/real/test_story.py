@@ -84,6 +84,15 @@ def claim_of(town: Town, node: str) -> str:
     return str(next(one["name"] for one in owners if one["kind"] == "NodeClaim"))
 
 
+def initialized(town: Town, node: str) -> None:
+    """Wait until a Node is Initialized: before that nothing is voluntary."""
+
+    def says_so(one: Obj) -> bool:
+        return one["metadata"]["labels"].get("karpenter.sh/initialized") == "true"
+
+    town.admin.until("/api/v1/nodes", says_so, fieldSelector=f"metadata.name={node}")
+
+
 def gone(town: Town, node: str, claim: str) -> None:
     """Wait until a Node, its NodeClaim and its instance are gone."""
     town.admin.until_gone("/api/v1/nodes", node)
@@ -105,10 +114,7 @@ def test_a_pod_that_fits_nowhere_gets_a_node(gpus: Town, figures: Figure) -> Non
     (pending,) = gpus.seen("podPending", since)
     (fleet,) = gpus.seen("createFleet", since)
     figures("pod pending to CreateFleet", f"{fleet['at'] - pending['at']:.1f} s")
-    gpus.until(
-        "the node's initialization",
-        lambda: gpus.seen("nodeInitialized", since, node=node["metadata"]["name"]),
-    )
+    initialized(gpus, node["metadata"]["name"])
 
 
 def test_an_interruption_respects_the_budget_and_is_survived(gpus: Town) -> None:
@@ -174,9 +180,10 @@ def test_a_claim_that_somebody_deletes_is_drained_first(gpus: Town) -> None:
 
 
 def test_do_not_disrupt_is_heard_until_it_is_lifted(gpus: Town) -> None:
-    """A drifted node stays while its pod forbids it, and is replaced when the pod no longer does."""
+    """A drifted node stays while its pod forbids it, and is replaced when it no longer does."""
     pod = pod_of(gpus, "first")
     old, claim = pod["spec"]["nodeName"], claim_of(gpus, pod["spec"]["nodeName"])
+    initialized(gpus, old)
     path = f"{gpus.admin.pods}/{pod['metadata']['name']}"
     mark = {"metadata": {"annotations": {"karpenter.sh/do-not-disrupt": "true"}}}
     gpus.admin.must("PATCH", path, mark, MERGE)
@@ -200,6 +207,7 @@ def test_an_empty_node_goes(gpus: Town) -> None:
     """What nobody needs is given back."""
     node = pod_of(gpus, "first")["spec"]["nodeName"]
     claim = claim_of(gpus, node)
+    initialized(gpus, node)
     gpus.admin.must("DELETE", f"{gpus.admin.in_group('apps/v1', 'deployments')}/first")
     gpus.admin.until_gone(gpus.admin.pods, pod_name(gpus, node))
     gpus.tick("disrupt")
@@ -217,7 +225,9 @@ def test_a_user_s_manifest_is_still_the_user_s(gpus: Town) -> None:
     template = {**GPU_POOL["spec"]["template"], "metadata": {"labels": {"generation": "two"}}}
     manifest = {**GPU_POOL, "spec": {**GPU_POOL["spec"], "template": template}}
     gpus.admin.apply(manifest, force="true")
+    passes = asked(gpus, "catalog", "ec2nodeclasses")
     gpus.tick("catalog")
+    gpus.until("a catalog pass", lambda: asked(gpus, "catalog", "ec2nodeclasses") > passes)
     gpus.admin.apply(manifest, force="false")
     gpus.admin.apply(GPU_CLASS, force="false")
 
