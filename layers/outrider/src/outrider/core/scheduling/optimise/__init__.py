@@ -26,7 +26,7 @@ Expired = Callable[[], bool]
 _CLOSE = 1e-9
 _FEW = 4
 """So few pods are left to greedy: the kernel costs more to load than it could save."""
-_MANY = 2000
+_MANY = 400
 """So many pods are left to the kernel: greedy takes longer and is dearer."""
 
 
@@ -82,12 +82,14 @@ def _rivals(
     problem: Problem, contents: Contents, order: Sequence[int], expired: Expired
 ) -> Iterator[Solution]:
     many = len(order) > _MANY
-    if len(order) > _FEW:
-        solution = _by_patterns(problem, Contents(problem) if many else contents, order, expired)
-        if solution is not None:
-            yield solution
-            if many:
-                return
+    for careful in (False, True) if len(order) > _FEW else ():
+        own = Contents(problem) if many else contents
+        solution = _by_patterns(problem, own, order, expired, careful=careful)
+        if solution is None:
+            break
+        yield solution
+        if many:
+            return
     for orders in (order, queue.by_accelerators(problem.pods, order)):
         run = Run.of(problem, contents)
         greedy = Greedy(run, problem.policy.node_cost_per_hour)
@@ -96,7 +98,12 @@ def _rivals(
 
 
 def _by_patterns(
-    problem: Problem, contents: Contents, order: Sequence[int], expired: Expired
+    problem: Problem,
+    contents: Contents,
+    order: Sequence[int],
+    expired: Expired,
+    *,
+    careful: bool,
 ) -> Solution | None:
     """Return the kernel's solution, greedy placing what it leaves; None without a solver."""
     try:
@@ -109,7 +116,7 @@ def _by_patterns(
         ask = _first_hopeful(problem, pod)
         if not run.place_on_node(pod, ask):
             waiting[pod] = ask
-    patterns = Patterns(run, problem.policy.node_cost_per_hour)
+    patterns = Patterns(run, problem.policy.node_cost_per_hour, careful)
     patterns.fill(waiting, expired)
     done = {pod for known in run.bins for pod, _ in known.pods}
     rest = [pod for pod in waiting if pod not in done]

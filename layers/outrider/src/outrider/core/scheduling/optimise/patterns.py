@@ -56,6 +56,7 @@ class Patterns:
 
     run: Run
     node_cost: float
+    careful: bool = False  # leave pods to greedy that another's hostname spread counts
     bound: float | None = None
     _kinds: list[_Kind] = field(default_factory=list)
 
@@ -104,18 +105,25 @@ class Patterns:
         return list(found.values())
 
     def _is_packable(self, ask: Ask) -> bool:
-        """Return whether all that ties a pod to others on its node is a count of its own kind."""
+        """Return whether the kernel can know all that ties a pod to others on its node.
+
+        Pods that must keep apart from others than their own kind, share a node, a volume or fight
+        over a port are left to greedy. A spread over strangers does not matter: its pods come
+        first.
+        """
         items = self.run.problem.tallies.items
         hosted = {tally for tally in ask.counted if items[tally].hosted}
-        limiting = {use.tally for use in ask.spreads if items[use.tally].hosted}
-        limiting |= {tally for tally in ask.apart if items[tally].hosted}
-        own = {tally for tally in hosted if items[tally].owners}
+        apart = {tally for tally in ask.apart if items[tally].hosted}
+        strangers = {tally for tally in ask.repelled if items[tally].hosted} - hosted
         near = any(items[tally].hosted for use in ask.near for tally in use.tallies)
-        strangers = {tally for tally in ask.repelled if items[tally].hosted} - own
+        if self.careful:
+            limiting = apart | {use.tally for use in ask.spreads if items[use.tally].hosted}
+            if not {tally for tally in hosted if not items[tally].owners} <= limiting <= hosted:
+                return False
         return (
             not near
             and not strangers
-            and hosted - own <= limiting <= hosted
+            and apart <= hosted
             and not ask.volumes.shared
             and not ask.ports
         )
@@ -256,7 +264,8 @@ class Patterns:
         names = sorted(caps)
         table = np.zeros((len(self._kinds), len(names)))
         for place, kind in enumerate(self._kinds):
-            table[place] = [tally in kind.ask.counted for tally in names]
+            mine = {use.tally for use in kind.ask.spreads} | set(kind.ask.apart)
+            table[place] = [tally in mine and tally in kind.ask.counted for tally in names]
         return table, [caps[tally] for tally in names]
 
     def _limits(self, types: Sequence[_Type]) -> tuple[Floats, Floats]:
@@ -277,7 +286,7 @@ class Patterns:
 
     def _realise(self, kind: _Type, pattern: Pattern) -> None:
         """Open one bin of *pattern*, as far as every constraint allows."""
-        order = sorted(pattern.counts, key=lambda item: not self._kinds[item[0]].ask.accelerated)
+        order = sorted(pattern.counts, key=lambda item: _late(self._kinds[item[0]].ask))
         opened: Bin | None = None
         for place, count in order:
             wanted = self._kinds[place]
@@ -312,3 +321,8 @@ class Patterns:
             held = next(item for item in problem.reservations.items if item.id == kind.reservation)
             rows = kind.shelf.rows & held.rows
         return self.run.contents.empty(kind.shelf, rows)
+
+
+def _late(ask: Ask) -> tuple[bool, bool]:
+    """Return the order in a bin: who needs a device first, then who spreads, then the rest."""
+    return not ask.accelerated, not ask.spreads
