@@ -1,0 +1,87 @@
+"""Write docs/compatibility.md from the parity tests: `python tools/compatibility.py [--check]`.
+
+Every test in tests/parity is one behaviour of Karpenter's; its docstring begins with the row's
+number and says what holds here. "better than Karpenter" in it marks where we do more. The order
+is the rows'. With --check nothing is written and the exit status says whether the file is
+current.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "docs" / "compatibility.md"
+_ROW = re.compile(r"(?P<rows>[0-9]+(?:, [0-9]+)*): (?P<text>.+)", re.DOTALL)
+_BETTER = "better than Karpenter, "
+
+HEAD = """# Compatibility with Karpenter
+
+Written by `python tools/compatibility.py` from tests/parity; do not edit. A row is a behaviour of
+Karpenter v1.14 and the test that holds us to it. *Same* means that outrider does what Karpenter does;
+*better* that it does more, and how.
+
+"""
+
+TAIL = """## Read, and said differently
+
+- Required node affinity terms are alternatives from the start; Karpenter tries them one by one.
+- Pods of higher priority are planned first; Karpenter's queue looks at size only.
+- Preferences give way only when a whole round has placed nothing, so that a wish for a pod that is
+  planned later in the same batch is kept.
+- Types whose GPU is a share of one (`GpuPartitionSize` below 1) serve a GPU pod only where a
+  requirement names the type, its family, its GPU memory or `outrider.dev/gpu-fraction`.
+- Time-slicing and MIG: a NodeOverlay's `capacity` says how many devices a type advertises.
+- Device claims (`resource.k8s.io`): pods with a claim that cannot be judged are left out with code
+  DynamicResources.
+"""
+
+
+def page() -> str:
+    """Return the page."""
+    return HEAD + "".join(_section(path) for path in sorted(_files())) + TAIL
+
+
+def _files() -> list[Path]:
+    return list((ROOT / "tests" / "parity").glob("test_*.py"))
+
+
+def _section(path: Path) -> str:
+    module = ast.parse(path.read_text())
+    title = (ast.get_docstring(module) or "").partition("(")[0].removeprefix("Parity ").strip()
+    rows = sorted(row for node in ast.walk(module) for row in _rows(node))
+    if not rows:
+        return ""
+    lines = [
+        f"| {number} | {text} | {verdict} | `{test}` |" for number, text, verdict, test in rows
+    ]
+    head = f"## {title}\n\n| row | behaviour | | test |\n|---|---|---|---|\n"
+    return head + "\n".join(lines) + "\n\n"
+
+
+def _rows(node: ast.AST) -> list[tuple[int, str, str, str]]:
+    if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test_"):
+        return []
+    match = _ROW.fullmatch(" ".join((ast.get_docstring(node) or "").split()))
+    if match is None:
+        return []
+    text = match["text"]
+    verdict = "better" if text.startswith(_BETTER) else "same"
+    shown = text.removeprefix(_BETTER).rstrip(".")
+    return [(int(row), shown, verdict, node.name) for row in match["rows"].split(", ")]
+
+
+def main() -> int:
+    """Write the page, or check it."""
+    text = page()
+    if "--check" in sys.argv[1:]:
+        return int(not TARGET.exists() or TARGET.read_text() != text)
+    TARGET.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
