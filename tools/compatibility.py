@@ -21,8 +21,8 @@ _BETTER = "better than Karpenter, "
 HEAD = """# Compatibility with Karpenter
 
 Written by `python tools/compatibility.py` from tests/parity; do not edit. A row is a behaviour of
-Karpenter v1.14 and the test that holds us to it. *Same* means that outrider does what Karpenter does;
-*better* that it does more, and how.
+Karpenter v1.14 and the test that holds us to it. *Same* means that outrider does what Karpenter
+does, *better* that it does more, and how.
 
 """
 
