@@ -283,7 +283,7 @@ class _World:
         """Return a pod that is stuck in every order that is tried, "" where one works."""
         stuck = ""
         before = [list(machine.pods) for machine in machines]
-        for rank in (_by_spread, _by_affinity, _by_freedom):
+        for rank in (_by_spread, _by_affinity, _by_freedom, _spreads, _apart):
             for machine, pods in zip(machines, before, strict=True):
                 machine.pods[:] = pods
             stuck = self._schedule(waiting, machines, rank)
@@ -317,7 +317,7 @@ class _World:
         self,
         waiting: list[tuple[Json, Machine]],
         machines: list[Machine],
-        rank: Callable[[Json], bool],
+        rank: Callable[[Json], object],
     ) -> str:
         """Schedule pods where they belong, those of *rank* first; return one that is stuck."""
         left = sorted(waiting, key=lambda item: (not rank(item[0]), _key(item[0])))
@@ -511,6 +511,10 @@ def _terms(pod: Json, kind: str) -> list[Json]:
     affinity = (pod["spec"].get("affinity") or {}).get(kind) or {}
     found: list[Json] = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", [])
     return found
+
+
+def _apart(pod: Json) -> list[Json]:
+    return _terms(pod, "podAntiAffinity")
 
 
 def _by_spread(pod: Json) -> bool:
