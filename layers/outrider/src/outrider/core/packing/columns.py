@@ -29,6 +29,8 @@ PER_ROUND = 100  # columns added a round: more make the master slow, fewer make 
 TRIFLE = 1e-7  # of the price: a gain below it is rounding
 CLOSE = 5e-4  # of the price: a master so close to its bound is solved
 BETTER = 1e-5  # of the bound: a smaller step is not worth another round
+NEAR = 1.01  # an objective so much above its bound may soon be proven
+EXTENSION = 1.7  # times the work that may go into such a proof
 PATIENCE = 6  # rounds without a better bound or a new column before giving up
 DEEPEST = 3  # types that are searched again when a bound is loose
 
@@ -106,11 +108,17 @@ class _Pricing:
         self.rounds = self.work = self.depth = self.fruitless = 0
         self.smoothing = 0.5
         self.better = False
+        self.most_work = float(budget.work)
 
     def going(self, objective: float) -> bool:
-        """Return whether another round is worth it at the master's *objective*."""
+        """Return whether another round is worth it at the master's *objective*.
+
+        Where bound and objective are near each other a proof is near as well, and worth more work.
+        """
+        near = self.bound * NEAR > objective
+        self.most_work = self.budget.work * (EXTENSION if near else 1.0)
         return (
-            self.work < self.budget.work
+            self.work < self.most_work
             and self.fruitless < PATIENCE
             and self.bound < objective * (1.0 - CLOSE)
         )
@@ -151,9 +159,9 @@ class _Pricing:
         most = float(at.worth @ self.problem.demand) / self.bound if self.bound > 0 else np.inf
         for turn, width in enumerate(widths):
             hopeless = sought.best() * (1.0 + CLOSE) >= most
-            if turn and (hopeless or self.work + SEARCHING * sought.work > self.budget.work):
+            if turn and (hopeless or self.work + SEARCHING * sought.work > self.most_work):
                 break
-            sought.search(width, (self.budget.work - self.work) / SEARCHING - sought.work)
+            sought.search(width, (self.most_work - self.work) / SEARCHING - sought.work)
         self.work += SEARCHING * sought.work
 
     def go_deeper(self) -> None:
