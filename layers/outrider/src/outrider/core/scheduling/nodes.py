@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,7 @@ from outrider.core.requirements import Requirement, Requirements
 from outrider.core.scheduling.daemons import Daemon, missing
 from outrider.core.scheduling.shelf import Axis
 from outrider.core.scheduling.supply import Amounts, Mask
-from outrider.core.scheduling.terms import NODE_NAME, NodeRule
+from outrider.core.scheduling.terms import NODE_NAME
 from outrider.core.scheduling.volumes import Volumes
 from outrider.core.taints import is_ephemeral
 
@@ -173,7 +174,9 @@ def _fill(place: Place, pods: Iterable[Pod], daemons: tuple[Daemon, ...], volume
         if pod.volumes:
             attached |= volumes.attached(pod)
     applicable = [
-        daemon for daemon in daemons if daemon.accepts(place.taints) and _admits(place, daemon.rule)
+        daemon
+        for daemon in daemons
+        if daemon.accepts(place.taints) and daemon.rule.holds(partial(_meets, place))
     ]
     waiting, owed = missing(applicable, running)
     for name, value in owed.items():
@@ -181,10 +184,6 @@ def _fill(place: Place, pods: Iterable[Pod], daemons: tuple[Daemon, ...], volume
     for daemon in waiting:
         ports.extend(daemon.host_ports)
     place.used, place.ports, place.attached = used, tuple(ports), attached
-
-
-def _admits(place: Place, rule: NodeRule) -> bool:
-    return bool(rule.where(1, lambda asked: np.array([_meets(place, asked)], bool))[0])
 
 
 def _meets(place: Place, asked: Requirement) -> bool:

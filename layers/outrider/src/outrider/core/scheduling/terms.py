@@ -54,6 +54,13 @@ class NodeRule:
             mask = mask & disjunction(terms, size, allow)
         return mask
 
+    def holds(self, meets: Callable[[Requirement], bool]) -> bool:
+        """Return whether one node, on which *meets* judges a requirement, is admitted."""
+        return all(meets(item) for item in self.always.values()) and all(
+            any(all(meets(item) for item in term.values()) for term in terms)
+            for terms in self.either
+        )
+
 
 def conjunction(requirements: Requirements, size: int, allow: Allow) -> Mask:
     """Return the rows that meet all *requirements*."""
