@@ -50,6 +50,7 @@ class Problem:
     )
     _eligible: dict[NodeFilter, Mask] = field(default_factory=dict)
     _eligible_rows: dict[tuple[int, NodeFilter], Mask | None] = field(default_factory=dict)
+    _launchable: dict[int, bool] = field(default_factory=dict)
     _hopeless: dict[int, bool] = field(default_factory=dict)
     _universes: dict[tuple[object, ...], frozenset[str]] = field(default_factory=dict)
 
@@ -95,6 +96,14 @@ class Problem:
             if not named:
                 mask = mask & ~self.market.sliver
         return mask
+
+    def launchable(self, ask: Ask) -> bool:
+        """Return whether some NodePool could make a node for a pod of *ask*, size aside."""
+        known = self._launchable.get(ask.index)
+        if known is None:
+            known = any(bool(self.rows(ask, shelf).any()) for shelf in self.shelves)
+            self._launchable[ask.index] = known
+        return known
 
     def hopeless(self, ask: Ask) -> bool:
         """Return whether no place and no offering could ever hold a pod of *ask*, even alone."""

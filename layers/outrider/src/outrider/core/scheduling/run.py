@@ -207,7 +207,7 @@ class Run:
         """Return the best way of a pod of *ask* into a bin, None where there is none."""
         refusal = self.topology.refuses(ask, known.content)
         if refusal is not None:
-            if refusal is Code.POD_ANTI_AFFINITY:
+            if self._is_final(ask, refusal):
                 self._bury(ask, known)
             return None
         move = self._best(ask, known.content, known.committed)
@@ -218,6 +218,15 @@ class Run:
         ):
             self._bury(ask, known)
         return move
+
+    def _is_final(self, ask: Ask, refusal: Code) -> bool:
+        """Return whether a refusal by neighbours on the node will never be taken back.
+
+        Counts on a node only grow, and the least of them stays 0 while nodes can be made.
+        """
+        return refusal is Code.POD_ANTI_AFFINITY or (
+            refusal is Code.TOPOLOGY_SPREAD and self.problem.launchable(ask)
+        )
 
     def _bury(self, ask: Ask, known: Bin) -> None:
         """Remember that a bin will never take a pod of *ask*: bins only narrow."""

@@ -113,7 +113,7 @@ class Topology:
 
     def node_minimum(self, ask: Ask, use: SpreadUse) -> int:
         """Return the least count over the nodes that a hostname spread looks at (rule 4)."""
-        if any(self.problem.rows(ask, shelf).any() for shelf in self.problem.shelves):
+        if self.problem.launchable(ask):
             return 0
         eligible = self.problem.eligible_places(use.nodes)
         if use.min_domains is not None and int(eligible.sum()) < use.min_domains:
