@@ -189,3 +189,26 @@ def test_explain_of_a_stranger(tmp_path: Path, capsys: pytest.CaptureFixture[str
         main(["explain", "default/ghost", path])
     assert left.value.code == 2
     assert "Pod default/ghost" in capsys.readouterr().err
+
+
+def test_wrong_flags_are_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong flag is said in one line, and where to read more in another."""
+    with pytest.raises(SystemExit) as left:
+        main(["plan", "--strategy", "magic", "x.yaml"])
+    assert left.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_timings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--timings says how long the plan took, and the first one; without it nothing is timed."""
+    items = [pod(), nodepool()]
+    path = written(
+        tmp_path, orjson.dumps({"apiVersion": "v1", "kind": "List", "items": items}), "in.json"
+    )
+    with pytest.raises(SystemExit):
+        main(["plan", path, "-o", "json", "--timings"])
+    summary = orjson.loads(capsys.readouterr().out)["summary"]
+    assert 0 <= summary["firstPlanSeconds"] <= summary["planSeconds"]
+    with pytest.raises(SystemExit):
+        main(["plan", path, "-o", "json"])
+    assert "planSeconds" not in capsys.readouterr().out

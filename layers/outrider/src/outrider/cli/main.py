@@ -108,6 +108,11 @@ def main(arguments: list[str] | None = None) -> Any:
         status = outrider.main(args=arguments, prog_name="outrider", standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
+    except click.UsageError as error:
+        _say(error.format_message())
+        verb = error.ctx.command_path if error.ctx else "outrider"
+        click.echo(f"Try '{verb} --help'.", err=True)
+        sys.exit(BAD_INPUT)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

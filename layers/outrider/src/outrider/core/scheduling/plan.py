@@ -94,7 +94,8 @@ def plan(
 ) -> Plan:
     """Return where *pods* go in *state*: on what exists, on what to launch, or nowhere and why.
 
-    *expired* is asked between steps; once it says so, the best complete plan so far is returned.
+    *expired* is asked when the first complete plan stands and between steps from then on; once it
+    says so, the best complete plan so far is returned.
     """
     del now  # offerings are available or not; reservations that end are the catalogue's business
     wanted = tuple({pod.key: pod for pod in sorted(pods, key=lambda pod: pod.key)}.values())
@@ -177,7 +178,7 @@ def _best(problem: Problem, expired: Expired) -> Solution:
         order, problem.classes, partial(firstfit.place, run), problem.hopeless, lambda: False
     )
     plain = Solution(run, left, FIRST_FIT)
-    if problem.policy.strategy == FIRST_FIT:
+    if expired() or problem.policy.strategy == FIRST_FIT:
         return plain
     return optimise.best(problem, contents, order, plain, expired)
 
