@@ -57,7 +57,7 @@ def in_own_order(problem: Problem, types: Ints, order: Ints, most: Floats, start
     requests = np.ascontiguousarray(problem.requests.T)
     # Division by NaN is NaN, and fmin passes over it: what is not asked for sets no bound.
     divisors = np.where(requests > 0, requests, np.nan)
-    common, rare = _common_and_rare(requests)
+    common, rare = common_and_rare(requests)
     left = most - counts
     for step in range(order.shape[1]):
         pod_class = order[:, step]
@@ -83,7 +83,7 @@ def in_own_order(problem: Problem, types: Ints, order: Ints, most: Floats, start
     return counts.T
 
 
-def _common_and_rare(requests: Floats) -> tuple[Ints, list[Ints]]:
+def common_and_rare(requests: Floats) -> tuple[Ints, list[Ints]]:
     """Return the resources that many classes ask for, and lists of one other for each class.
 
     Everyone asks for CPU and memory; a host port or a spread group is asked for by few, and there

@@ -77,7 +77,7 @@ class Master:
             value=solved.objective * self._unit,
         )
         times = solved.values[classes:]
-        self.work = STEP + solved.steps * (self._rows + len(solved.values))
+        self.work = STEP + 3 * solved.steps * (self._rows + len(solved.values)) // 2
         if len(times) > MANY:
             times = self._forget(times, current)
         return times, current

@@ -53,7 +53,7 @@ class Effort:
         if pods <= 100:
             return cls(Budget(150_000, (100,)), (), Repair(6))
         if pods <= 1_000:
-            return cls(Budget(3_000_000, (300, 3_000, 60_000)), (), Repair(10))
+            return cls(Budget(3_800_000, (300, 3_000, 60_000)), (), Repair(10))
         return cls(Budget(12_000_000, (300, 3_000, 60_000)), (), Repair(5))
 
     @classmethod

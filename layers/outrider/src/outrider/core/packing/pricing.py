@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outrider.core.packing.fill import in_own_order
+from outrider.core.packing.fill import common_and_rare, in_own_order
 from outrider.core.packing.linear import INFINITY, Model, Sparse
 from outrider.core.packing.problem import Floats, Ints, Problem
 
 WHOLE = 1e-9  # a relaxed count so close below a whole number is that number
 SMALL = 1e-12
+OVERHEAD = 700  # units of work to offer a class at all, beside one for each bin
 SOLVING = 300  # units of work of a step of the solver
 TRIALS = 600  # contents tried at a time, beside the rounded ones
 
@@ -58,6 +59,7 @@ class Knapsacks:
     def __init__(self, problem: Problem, types: Ints, most: Floats) -> None:
         """Pass the program: *most* is how many pods of a class a bin may hold, [S, T]."""
         self.problem, self.types, self.most = problem, types, most
+        self._rare = len(common_and_rare(problem.requests.T)[1])
         self._class, self._which = np.nonzero(most[:, types] > 0)
         pairs, resources = len(self._class), problem.requests.shape[1]
         room = problem.allocatable[types]
@@ -96,7 +98,7 @@ class Knapsacks:
         return Relaxed(duals / self._scale, contents, value, SOLVING * solved.steps)
 
     def filled(self, worth: Floats, relaxed: Relaxed, price: Floats) -> tuple[Contents, int]:
-        """Return good whole contents, and the work: how often a bin was offered a class.
+        """Return good whole contents, and the work.
 
         Contents that cannot be worth *price* [A] are not tried.
         """
@@ -122,4 +124,5 @@ class Knapsacks:
         counts = in_own_order(
             problem, types[row], order[row], self.most[:, types[row]], np.vstack([rounded, start])
         )
-        return Contents(types[row], counts), len(row) * order.shape[1]
+        work = order.shape[1] * (len(row) + OVERHEAD) * (1 + self._rare)
+        return Contents(types[row], counts), work
