@@ -12,7 +12,7 @@ Refuses to plan: pods of a node that leaves are the provisioner's.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -74,7 +74,7 @@ def _watched(records: Iterable[Mapping[str, Any]], world: World) -> Answer:
     if wanted:
         verdicts = _attend(world, world.cluster.machines(), wanted)
         still = sorted(verdict.claim for verdict in verdicts if verdict.joining)
-        world.workflows.watch_join(still, JOIN_LOOK_SECONDS)
+        _watch(world, still)
     return {"batchItemFailures": []}
 
 
@@ -87,8 +87,14 @@ def _instance_runs(event: Mapping[str, Any], world: World) -> Answer:
     instance_id = str((event.get("detail") or {}).get("instance-id", ""))
     known = world.ledger.ours([instance_id]) if instance_id else {}
     claims = sorted({str(row["claim"]) for row in known.values()})
-    world.workflows.watch_join(claims, JOIN_LOOK_SECONDS)
+    _watch(world, claims)
     return {"ours": bool(claims)}
+
+
+def _watch(world: World, claims: Sequence[str]) -> None:
+    """Look at *claims* at the next full five seconds, when every other watch looks as well."""
+    past = int(world.clock.now().timestamp()) % JOIN_LOOK_SECONDS
+    world.workflows.watch_join(claims, JOIN_LOOK_SECONDS - past)
 
 
 def _sweep(world: World) -> Answer:
