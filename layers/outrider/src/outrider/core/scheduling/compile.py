@@ -19,6 +19,7 @@ from outrider.core.catalog.capacity import derive
 from outrider.core.catalog.facts import ClusterFacts
 from outrider.core.catalog.instancetype import Catalog, InstanceType
 from outrider.core.clusterstate import ClusterState
+from outrider.core.launch.nodeclaim import planned_pods
 from outrider.core.scheduling import daemons as daemon_sets
 from outrider.core.scheduling.demand import Demands, PodClass
 from outrider.core.scheduling.nodes import PlaceTable, places
@@ -92,7 +93,7 @@ def compiled(
         start=fresh(tallies, table.size),
         reservations=reservations(goods),
         policy=policy,
-        nominated=_nominated(pods, table),
+        nominated=_nominated(state, pods, table),
     )
     _count(state, problem, running, held)
     return Compiled(problem, unusable)
@@ -250,13 +251,24 @@ def _by_pod(classes: Iterable[PodClass], count: int) -> tuple[PodClass, ...]:
     return tuple(item for item in found if item is not None)
 
 
-def _nominated(pods: Sequence[Pod], table: PlaceTable) -> dict[int, int]:
+def _nominated(state: ClusterState, pods: Sequence[Pod], table: PlaceTable) -> dict[int, int]:
+    """Return where pods are expected: on the node of their status, or on the NodeClaim in flight
+    that was launched for them. Two plans in a row would otherwise trade places between nodes that
+    are booting, and the scheduler finds room held twice.
+    """
     by_name = {place.name: index for index, place in enumerate(table.places)}
-    return {
-        index: by_name[pod.nominated_node_name]
-        for index, pod in enumerate(pods)
+    promises: dict[str, int] = {}
+    for claim in state.nodeclaims:
+        node = state.node_of(claim)
+        place = by_name.get(node.name if node else claim.name)
+        if place is not None and not table.places[place].initialized:
+            promises |= dict.fromkeys(planned_pods(claim.metadata.annotations), place)
+    promises |= {
+        pod.key: by_name[pod.nominated_node_name]
+        for pod in pods
         if pod.nominated_node_name in by_name
     }
+    return {index: promises[pod.key] for index, pod in enumerate(pods) if pod.key in promises}
 
 
 def _count(

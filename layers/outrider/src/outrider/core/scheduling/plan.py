@@ -169,7 +169,7 @@ def _best(problem: Problem, expired: Expired) -> Solution:
     """Return the best solution that the policy's strategy finds."""
     order = [
         pod
-        for pod in queue.ordered(problem.pods)
+        for pod in queue.ordered(problem.pods, problem.nominated)
         if not (problem.classes[pod].problem or problem.classes[pod].devices)
     ]
     contents = Contents(problem)

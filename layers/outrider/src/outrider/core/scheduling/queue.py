@@ -1,7 +1,8 @@
 """In which order pods are planned, and how their preferences give way.
 
 Decides Karpenter's order (F56, F57) with pod priority in front: the more important pod first,
-then the larger cpu, the larger memory, the older, the name. A pod that finds no place goes to the
+then those to whom a node in flight was promised (they keep it), the larger cpu, the larger memory,
+the older, the name. A pod that finds no place goes to the
 back; when a whole round has placed nothing, each pod left relaxes its next preference, so that
 nobody gives up a wish for the sake of a neighbour who was only late. Refuses to know what a place
 is.
@@ -9,7 +10,7 @@ is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from outrider.apis.pod import Pod
 from outrider.core.scheduling.demand import Ask, PodClass
@@ -18,14 +19,17 @@ Place = Callable[[int, Ask], bool]
 """Puts a pod somewhere; answers whether it could."""
 
 
-def ordered(pods: Sequence[Pod]) -> list[int]:
-    """Return the indices of *pods* in the order of planning."""
-    return sorted(range(len(pods)), key=lambda place: _importance(pods[place]))
+def ordered(pods: Sequence[Pod], promised: Collection[int] = ()) -> list[int]:
+    """Return the indices of *pods* in the order of planning, *promised* ones before their peers."""
+    return sorted(
+        range(len(pods)), key=lambda place: _importance(pods[place], is_new=place not in promised)
+    )
 
 
-def _importance(pod: Pod) -> tuple[int, int, int, float, str]:
+def _importance(pod: Pod, *, is_new: bool) -> tuple[int, bool, int, int, float, str]:
     return (
         -pod.priority,
+        is_new,
         -pod.requests.get("cpu", 0),
         -pod.requests.get("memory", 0),
         pod.created.timestamp() if pod.created else 0.0,

@@ -166,13 +166,13 @@ def _shortage(problem: Problem, ask: Ask, shelf: Shelf, rows: Mask) -> str:
         asked = int(ask.request[place])
         if asked and (room[:, place] < asked).all():
             most = int(room[:, place].max())
-            need = f"needs {quantity.text(names[place], asked)} {names[place]}"
+            need = f"needs {quantity.text(names[place], ask.requests[names[place]])} {names[place]}"
             if most <= 0:
                 return f"{need}; no instance type has any to give"
             largest = _named(problem, shelf, rows, place, most)
             return f"{need}; the largest allowed type, {largest}, has {_most(names[place], most)}"
     needs = ", ".join(
-        f"{quantity.text(names[place], int(ask.request[place]))} {names[place]}"
+        f"{quantity.text(names[place], ask.requests[names[place]])} {names[place]}"
         for place in order
         if ask.request[place] and names[place] != "pods"
     )
