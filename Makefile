@@ -79,7 +79,8 @@ $(STAMP): pyproject.toml layers/outrider/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "outrider needs Python >= 3.11: make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e 'layers/outrider[local]' --group dev
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e 'layers/outrider[local]' --group dev
+	@$(BIN)/python -m compileall -q layers/outrider/src functions
 	@touch $@
 
 # The SAM CLI pins dozens of packages: it lives in a room of its own.
