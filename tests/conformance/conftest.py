@@ -1,7 +1,8 @@
 """The cluster that the probe asks: the embedded API, `make e2e`'s, or KUBECONFIG_CONFORMANCE's.
 
-Inputs: the environment variable, and the plugin that `make e2e` loads. Outputs: `probe`, a plain HTTP
-that is deleted at the end. Nothing is mocked; the embedded API is asked over TLS like any other.
+Inputs: the environment variable, and the plugin that `make e2e` loads. Outputs: `probe`, a plain
+HTTP client with a namespace of its own that is deleted at the end. Nothing is mocked; the embedded
+API is asked over TLS like any other.
 """
 
 from __future__ import annotations

@@ -391,6 +391,22 @@ def test_a_pod_is_bound_once(probe: Probe, node: str) -> None:
     assert [one["metadata"]["name"] for one in by_node] == ["bound"]
 
 
+def test_only_a_waiting_pod_is_promised_a_node(probe: Probe, node: str) -> None:
+    """NominatedNodeName may be set while a pod waits, goes with the binding, and is refused
+    after it.
+    """
+    probe.must("POST", probe.pods, pod("promised", schedulerName="nobody"))
+    path = f"{probe.pods}/promised/status"
+    promise = {"status": {"nominatedNodeName": node}}
+    assert probe.must("PATCH", path, promise, MERGE)["status"]["nominatedNodeName"] == node
+    target = {"metadata": {"name": "promised"}, "target": {"kind": "Node", "name": node}}
+    probe.must("POST", f"{probe.pods}/promised/binding", target)
+    assert "nominatedNodeName" not in probe.must("GET", f"{probe.pods}/promised")["status"]
+    late = probe.send("PATCH", path, promise, MERGE)
+    assert late.status == 422
+    assert late.body["details"]["causes"][0]["field"] == "status.nominatedNodeName"
+
+
 def test_a_bound_pod_leaves_by_its_kubelet(probe: Probe, node: str) -> None:
     """Deletion of a bound pod marks it with its grace; grace 0 ends it."""
     bound_and_ready(probe, "leaves", node, {})

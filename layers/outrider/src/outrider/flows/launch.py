@@ -13,6 +13,7 @@ Refuses to decide what to launch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -30,7 +31,7 @@ from outrider.core.launch.spend import running_per_hour
 from outrider.core.records import Intent, Lease
 from outrider.core.scheduling.plan import pending, plan
 from outrider.core.scheduling.result import Plan
-from outrider.errors import ClusterError
+from outrider.errors import ClusterError, Gone
 from outrider.flows import errands, lease
 from outrider.flows.errands import Outcome
 from outrider.flows.planning import catalog_now, patience, policy_of
@@ -284,18 +285,25 @@ def _in_flight(world: World, outcomes: Sequence[Outcome], state: ClusterState) -
 
 
 def _note_placements(world: World, made: Plan, state: ClusterState) -> None:
-    """Write pods that were placed on a node in flight on its NodeClaim, for its release."""
-    added: dict[str, set[str]] = {}
-    for placement in made.placements:
-        claim = state.nodeclaim(placement.node) or state.claim_of(placement.node)
-        if claim is not None and not claim.status.is_true(nodeclaim.INITIALIZED):
-            added.setdefault(claim.name, set()).add(placement.pod)
-    for name, pods in sorted(added.items()):
-        claim = state.nodeclaim(name)
-        known = set(nodeclaim.planned_pods(claim.metadata.annotations)) if claim else set()
-        if not pods <= known:
-            text = nodeclaim.pods_text(known | pods)
-            world.cluster.patch_nodeclaim(name, {"metadata": {"annotations": {labels.PODS: text}}})
+    """Let the NodeClaims in flight name the pods that are meant for them now: a pod has one place.
+
+    Their Nodes hold room for exactly these when they join.
+    """
+    place = {pod: "" for launch in made.launches for pod in launch.pods}
+    place |= {placement.pod: placement.node for placement in made.placements}
+    for claim in sorted(state.nodeclaims, key=lambda one: one.name):
+        if claim.status.is_true(nodeclaim.INITIALIZED):
+            continue
+        node = state.node_of(claim)
+        names = {claim.name, node.name if node else claim.name}
+        known = set(nodeclaim.planned_pods(claim.metadata.annotations))
+        moved = {pod for pod in known if place.get(pod, claim.name) not in names}
+        wanted = (known - moved) | {pod for pod, where in place.items() if where in names}
+        if wanted != known:
+            text = nodeclaim.pods_text(wanted)
+            patch = {"metadata": {"annotations": {labels.PODS: text}}}
+            with suppress(Gone):
+                world.cluster.patch_nodeclaim(claim.name, patch)
 
 
 def _tell_pods(world: World, made: Plan, done: _Pass, state: ClusterState) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from outrider.adapters.kube.client import MERGE_PATCH, STRATEGIC_PATCH, Client
 from outrider.apis import labels
-from outrider.errors import Conflict, Gone
+from outrider.errors import ClusterError, Conflict, Gone
 
 NODECLAIMS = "/apis/karpenter.sh/v1/nodeclaims"
 PLURALS = {
@@ -25,6 +25,7 @@ PLURALS = {
 }
 NODES = "/api/v1/nodes"
 TRIES = 6
+INVALID = 422
 EVENT_TEXT = 1024  # the API server refuses a longer message
 REMEMBERED = 4096
 
@@ -98,13 +99,16 @@ class Writer:
         self._delete(f"/api/v1/namespaces/{namespace}/pods/{name}", options)
 
     def nominate(self, pod: str, node: str | None) -> None:
-        """Set a pod's status.nominatedNodeName, or clear it; a pod that is gone is fine."""
+        """Set or clear a pod's status.nominatedNodeName; one that is gone or bound is fine."""
         namespace, _, name = pod.partition("/")
         path = f"/api/v1/namespaces/{namespace}/pods/{name}/status"
         try:
             self._merge(path, {"status": {"nominatedNodeName": node}})
         except Gone:
             return
+        except ClusterError as refusal:
+            if refusal.status != INVALID:  # bound since we looked: a promise is refused then
+                raise
 
     def patch_status(self, kind: str, name: str, patch: Json) -> None:
         """Merge *patch* into the status of a NodePool or an EC2NodeClass."""

@@ -430,7 +430,7 @@ class API:
     def _validate(
         self, resource: Resource, obj: Obj, old: Obj | None, *, before: Obj | None = None
     ) -> None:
-        causes = list(validation.problems(obj, resource.storage, old))
+        causes = list(validation.problems(obj, resource.storage, old, before))
         if resource.custom is not None:
             causes += schema.validate(obj, resource.custom.schema, "", before)
         if causes:

@@ -39,13 +39,17 @@ _WORKLOADS = frozenset(
 )
 
 
-def problems(obj: Obj, storage: str, old: Obj | None) -> Iterator[Cause]:
-    """Yield what is wrong with *obj*; *old* is the object that it replaces."""
+def problems(obj: Obj, storage: str, old: Obj | None, before: Obj | None = None) -> Iterator[Cause]:
+    """Yield what is wrong with *obj*; *old* is the object that it replaces, *before* the one whose
+    status it replaces.
+    """
     yield from _metadata(obj["metadata"], storage)
     if storage == "pods":
         yield from _pod_spec(obj.get("spec") or {}, "spec")
         if old is not None:
             yield from _pod_update(old["spec"], obj["spec"])
+        if before is not None:
+            yield from _nomination(before, obj)
     elif storage in _WORKLOADS or storage == "jobs.batch":
         yield from _workload(obj, storage, old)
     elif storage == "nodes":
@@ -149,6 +153,15 @@ def _pod_update(old: Obj, new: Obj) -> Iterator[Cause]:
         "set to 1 if it was previously negative)"
     )
     yield "spec", "FieldValueForbidden", message
+
+
+def _nomination(old: Obj, new: Obj) -> Iterator[Cause]:
+    """Yield what is wrong with a node that is promised to a pod: a bound pod needs no promise."""
+    promised = (new.get("status") or {}).get("nominatedNodeName")
+    had = (old.get("status") or {}).get("nominatedNodeName")
+    if promised and promised != had and new["spec"].get("nodeName"):
+        message = "Forbidden: may not be set on pods that are already bound to a node"
+        yield "status.nominatedNodeName", "FieldValueForbidden", message
 
 
 def _frozen(spec: Obj, *, gated: bool) -> Obj:
