@@ -95,6 +95,22 @@ def test_a_pod_is_tried_again_when_a_node_comes(cluster: TestCluster) -> None:
     assert cluster.where("p") == "n"
 
 
+def test_a_pod_that_waits_for_another_is_tried_again_when_that_is_bound(
+    cluster: TestCluster,
+) -> None:
+    """A binding of the scheduler's own is news to those that count other pods."""
+    term = {"labelSelector": {"matchLabels": {"app": "b"}}, "topologyKey": "kubernetes.io/hostname"}
+    near = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    other = pod("b")
+    other["metadata"]["labels"] = {"app": "b"}
+    cluster.apply(node("n"), pod("a", affinity=near))
+    cluster.run(20)
+    assert cluster.where("a") == ""
+    cluster.apply(other)
+    cluster.run(12)
+    assert (cluster.where("a"), cluster.where("b")) == ("n", "n")
+
+
 def test_priority_goes_before_age(cluster: TestCluster) -> None:
     """Of two pods for one place the more important one gets it."""
     high = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "value": 1000}

@@ -180,6 +180,8 @@ class Scheduler:
             if not self._assumed(change, node):
                 self._cluster.set_pod(pod, node)
                 self._grow(only_pods=True)
+            elif change.before is None or not change.before.object["spec"].get("nodeName"):
+                self._grow(only_pods=True)  # a binding of ours: spread and affinity count it now
             return
         if self._cluster.node_of(uid) is None:
             self._enqueue(pod, change)
@@ -388,7 +390,11 @@ class Scheduler:
         kind.failures += 1
         backoff = min(_FIRST_BACKOFF * 2 ** min(kind.failures - 1, 10), _LAST_BACKOFF)
         kind.ready_at = self._clock.at() + backoff
-        kind.armed = False  # a wake planned for the backoff before this one would come too early
+        if kind.armed:
+            # A wake planned for the backoff before this one would come too early; but what grew may
+            # suit others of the kind that have a nomination: they are looked at after this one.
+            kind.armed = False
+            self._arm(kind)
         return kind
 
     def _fail(self, waiting: Waiting, found: Feasible) -> None:
