@@ -14,7 +14,8 @@ from outrider.local.demo.record import Mark, NodeLife, PackedNode, PackedPod, Re
 WIDTH = 1080
 LEFT = 210
 RIGHT = 16
-PALETTE = 10
+PALETTE = 12
+NEAR_THE_EDGE = 0.9
 
 Scale = Callable[[float], float]
 
@@ -179,9 +180,11 @@ def _lane(life: NodeLife, top: float, height: float, x: Scale, end: float) -> st
 def _marks(marks: Iterable[Mark], x: Scale, bottom: float) -> str:
     parts = []
     for index, mark in enumerate(marks):
+        at, line = x(mark.at), 10 + 10 * (index % 2)
+        late = at > WIDTH * NEAR_THE_EDGE
         parts.append(
-            f'<line x1="{x(mark.at):.1f}" x2="{x(mark.at):.1f}" y1="16" y2="{bottom}" class="mark {mark.tone}"/>'
-            f'<text x="{x(mark.at) + 3:.1f}" y="{10 + 10 * (index % 2)}" class="label {mark.tone}">'
+            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="16" y2="{bottom}" class="mark {mark.tone}"/>'
+            f'<text x="{at - 3 if late else at + 3:.1f}" y="{line}" class="label {mark.tone}{" end" if late else ""}">'
             f"{escape(mark.label)}</text>"
         )
     return "".join(parts)

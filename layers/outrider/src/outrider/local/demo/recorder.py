@@ -11,6 +11,7 @@ from typing import Any
 
 from outrider.local.clock import every
 from outrider.local.cloud import Cloud
+from outrider.local.cluster import described
 from outrider.local.demo.record import Mark, NodeLife, PodLife, Record, Sample, Stage
 from outrider.local.market import price, spot_price
 from outrider.local.timeline import Entry
@@ -26,6 +27,7 @@ class Recorder:
     def __init__(self, cloud: Cloud, title: str) -> None:
         self.record = Record(title)
         self._cloud = cloud
+        self.daemons: tuple[str, ...] = ()  # DaemonSets, whose pods come with the nodes
         self._by_node: dict[str, NodeLife] = {}
         self._handlers: dict[str, Callable[[Entry], None]] = {
             "podPending": self._pod_pending,
@@ -103,11 +105,13 @@ class Recorder:
         self.record.decisions.append((self._cloud.timeline.at(), event["detail-type"], told))
 
     def _pod_pending(self, entry: Entry) -> None:
+        if entry["pod"].startswith(self.daemons):
+            return
         self.record.pods[entry["pod"]] = PodLife(entry["pod"], entry["at"])
 
     def _pod_bound(self, entry: Entry) -> None:
-        life = self.record.pods.setdefault(entry["pod"], PodLife(entry["pod"], entry["at"]))
-        life.bound = entry["at"]
+        if life := self.record.pods.get(entry["pod"]):
+            life.bound = entry["at"]
 
     def _pod_running(self, entry: Entry) -> None:
         if life := self.record.pods.get(entry["pod"]):
@@ -153,6 +157,8 @@ class Recorder:
     def _node_joined(self, entry: Entry) -> None:
         if life := self.record.nodes.get(entry["id"]):
             life.node, life.joined = entry["node"], entry["at"]
+            instance = self._cloud.instances.find(entry["id"])
+            life.seeded = bool(described(instance, self._cloud.endpoint).images)
             self._by_node[life.node] = life
 
     def _node_ready(self, entry: Entry) -> None:

@@ -40,7 +40,7 @@ svg{width:100%;height:auto;display:block}.label{font-size:10px;fill:var(--soft)}
 border-radius:5px;overflow:hidden}.bar i{position:absolute;top:0;bottom:0;border-right:1px solid var(--card)}
 .legend{margin:0 0 10px}.c0{background:#4e79a7}.c1{background:#f28e2b}.c2{background:#59a14f}.c3{background:#b07aa1}
 .c4{background:#e15759}.c5{background:#76b7b2}.c6{background:#edc948}.c7{background:#ff9da7}.c8{background:#9c755f}
-.c9{background:#8f9aa8}table{border-collapse:collapse;width:100%;font-size:14px}td,th{text-align:left;
+.c9{background:#8f9aa8}.c10{background:#3f8f8a}.c11{background:#c9a227}table{border-collapse:collapse;width:100%;font-size:14px}td,th{text-align:left;
 padding:6px 10px;border-bottom:1px solid var(--line)}th{color:var(--soft);font-weight:500}td.n{text-align:right;
 font-variant-numeric:tabular-nums}details{margin-top:36px}summary{cursor:pointer;font-weight:600}
 .log{font:12px/1.6 ui-monospace,SFMono-Regular,Menlo,monospace;white-space:pre-wrap;color:var(--soft)}

@@ -77,6 +77,10 @@ class View:
         except NotFound:
             return False
 
+    def daemon_sets(self) -> tuple[str, ...]:
+        """Return what the names of DaemonSets' pods begin with."""
+        return tuple(f"{one.namespace}/{one.name}-" for one in self.state().daemonsets)
+
     def movable_pods(self) -> dict[str, tuple[Pod, ...]]:
         """Return, by node, the pods that have to go elsewhere when it goes."""
         state = self.state()
