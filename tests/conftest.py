@@ -1,6 +1,6 @@
 """What holds for every test: no network but loopback, no account, no accidental configuration.
 
-The fence falls only for `make e2e`, which names an API server on purpose. It sits below everything
+The fence falls only where KUBECONFIG_CONFORMANCE names an API server. It sits below everything
 that opens a connection, so that a forgotten fake is an error with
 the address in it and not a slow test. Children get the environment too, with words for credentials.
 """
