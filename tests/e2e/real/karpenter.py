@@ -187,4 +187,13 @@ EXAMPLES: dict[str, list[Json]] = {
         node_pool("windows", [wish("kubernetes.io/os", "In", "windows")]),
         node_class(amiSelectorTerms=[{"alias": "windows2022@latest"}]),
     ],
+    "security-group-with-vpc": [
+        node_pool(limits={"cpu": 1000}, disruption={"consolidateAfter": "1m"}),
+        node_class(
+            securityGroupSelectorTerms=[
+                {"name": "k8s-node", "vpcID": "vpc-12345678"},
+                {**DISCOVERY, "vpcID": "vpc-12345678"},
+            ]
+        ),
+    ],
 }

@@ -221,7 +221,13 @@ RULES: Mapping[tuple[type[model.Model], str], Sequence[Rule]] = {
         ),
     ),
     (nodeclass.EC2NodeClassSpec, "subnetSelectorTerms"): _one_way("tags", "id"),
-    (nodeclass.EC2NodeClassSpec, "securityGroupSelectorTerms"): _one_way("tags", "id", "name"),
+    (nodeclass.EC2NodeClassSpec, "securityGroupSelectorTerms"): (
+        *_one_way("tags", "id", "name"),
+        (
+            "!self.exists(x, has(x.id) && has(x.vpcID))",
+            "'id' is mutually exclusive, cannot be set with a combination of other fields",
+        ),
+    ),
     (nodeclass.EC2NodeClassSpec, "amiSelectorTerms"): (
         (
             (

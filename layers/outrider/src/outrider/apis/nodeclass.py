@@ -60,11 +60,14 @@ class SubnetSelectorTerm(Model):
 
 
 class SecurityGroupSelectorTerm(Model):
-    """Security groups by tags, id or name."""
+    """Security groups by tags, id or name; by tags or name within one VPC, if it is named."""
 
     tags: Tags = Field(default_factory=dict)
     id: Annotated[str, Field(pattern="^sg-[0-9a-z]+$")] | None = None
     name: str | None = None
+    vpc_id: Annotated[str, Field(pattern="^vpc-[0-9a-z]+$")] | None = Field(
+        default=None, alias="vpcID"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> SecurityGroupSelectorTerm:
@@ -74,6 +77,8 @@ class SecurityGroupSelectorTerm(Model):
             raise ValueError("expected at least one, got none, ['tags', 'id', 'name']")
         if given > 1:
             raise ValueError("'id', 'name' and 'tags' are mutually exclusive")
+        if self.id and self.vpc_id:
+            raise ValueError("'id' is mutually exclusive, cannot be set with other fields")
         return self
 
 

@@ -54,6 +54,8 @@ def term_filters(term: Any, id_filter: str, name_filter: str = "") -> list[Json]
     filters: list[Json] = []
     if name_filter and getattr(term, "name", None):
         filters.append({"Name": name_filter, "Values": [term.name]})
+    if getattr(term, "vpc_id", None):
+        filters.append({"Name": "vpc-id", "Values": [term.vpc_id]})
     return filters + tag_filters(term.tags or {})
 
 
