@@ -19,7 +19,7 @@ def tell() -> str:
     with staged(seed=11) as stage:
         stage.cloud.faults.set({"duplicateEvents": 2, "reorderEvents": True})
         stage.cloud.reclaim.interrupt(spot_node(stage, "again"))
-        stage.cloud.run(180)
+        stage.cloud.run(135)
         assert stage.decided("NodeTerminated")
         return json.dumps([stage.entries(), stage.decisions], indent=0)
 
