@@ -24,7 +24,7 @@ demo: $(STAMP)  ## the whole job on this machine, in about a minute; REPORT=demo
 	@$(BIN)/outrider demo $(if $(REPORT),--report $(REPORT))
 
 test: $(STAMP)  ## every test that needs no account and no control plane
-	$(BIN)/python -m pytest -m "not bench and not e2e_real" $(if $(ONLY),-k "$(ONLY)")
+	$(BIN)/python -m pytest -m "not bench and not e2e_real" -n 2 --dist loadfile $(if $(ONLY),-k "$(ONLY)")
 
 unit: $(STAMP)  ## the planner's tests alone
 	$(BIN)/python -m pytest tests/unit tests/properties

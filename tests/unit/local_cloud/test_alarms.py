@@ -68,4 +68,4 @@ def test_embedded_metrics_are_read_from_a_log_line() -> None:
     )
     assert metrics.read_line(line)
     assert not metrics.read_line('{"message": "hello"}')
-    assert metrics.between(("N", "M", (("Cluster", "c"),)), -1, 0) == [1.0, 2.0]
+    assert metrics.between(("N", "M", (("Cluster", "c"),)), 0, 1) == [1.0, 2.0]
