@@ -44,7 +44,7 @@ def kubeconfig(
     clock.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def probe(kubeconfig: Path) -> Iterator[Probe]:
     """Give a client with a namespace of its own."""
     client = Probe(kubeconfig)

@@ -651,7 +651,8 @@ def test_rbac_grants_what_is_bound_and_nothing_else(probe: Probe) -> None:
         "spec": {"user": "probe-user", "groups": ["probe-group"], "resourceAttributes": asked}
     }
     path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-    assert probe.must("POST", path, review)["status"]["allowed"] is True
+    tries = (probe.must("POST", path, review)["status"]["allowed"] for _ in range(1000))
+    assert any(tries), "a binding takes a moment to be seen, and no longer"
     asked["verb"] = "delete"
     assert probe.must("POST", path, review)["status"]["allowed"] is False
 

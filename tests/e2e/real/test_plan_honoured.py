@@ -25,7 +25,7 @@ AT_ONCE = 10
 CLAIMS = "/apis/karpenter.sh/v1/nodeclaims"
 # kube-scheduler forgets a nomination when the pod fails a cycle without victims to preempt: a pod
 # whose spread waits for another zone's node loses its held room to a pod without such scruples.
-FIRST_ROUND = 0.95
+FIRST_ROUND = 0.9
 PATIENCE = 240.0
 
 
@@ -97,7 +97,7 @@ def count(town: Town, workloads: list[Workload], since: int, tally: Tally) -> No
     for claim in town.admin.must("GET", CLAIMS)["items"]:
         if claim["metadata"]["labels"].get("karpenter.sh/nodepool") in pools:
             told = claim["metadata"]["annotations"].get("outrider.dev/pods", "")
-            planned[claim["status"]["nodeName"]] = told.split(",")
+            planned[claim.get("status", {}).get("nodeName", "")] = told.split(",")
     names = {name for workload in workloads for name in workload.names}
     launches = Counter(
         pod

@@ -16,6 +16,7 @@ from tests.e2e.real.test_story import (
     GPU_POOL,
     asked,
     claim_of,
+    clear,
     gone,
     initialized,
     pod_of,
@@ -33,7 +34,7 @@ def served(town: Town) -> Iterator[Town]:
     town.admin.apply(GPU_CLASS)
     town.admin.apply(GPU_POOL)
     yield town
-    town.admin.send("DELETE", f"{town.admin.in_group('apps/v1', 'deployments')}/{APP}")
+    clear(town)
 
 
 def restart(town: Town) -> None:

@@ -64,7 +64,17 @@ def gpus(town: Town) -> Iterator[Town]:
     town.admin.apply(GPU_CLASS)
     town.admin.apply(GPU_POOL)
     yield town
+    clear(town)
+
+
+def clear(town: Town) -> None:
+    """Take the services and the GPU nodes away: the next story begins without a node."""
     town.admin.send("DELETE", town.admin.in_group("apps/v1", "deployments"))
+    ours = "karpenter.sh/nodepool=gpu"
+    for claim in town.admin.must("GET", CLAIMS, labelSelector=ours)["items"]:
+        town.admin.must("DELETE", f"{CLAIMS}/{claim['metadata']['name']}")
+        town.tick("lifecycle")
+        town.admin.until_gone(CLAIMS, claim["metadata"]["name"])
 
 
 def pod_of(town: Town, app: str, but: str = "") -> Obj:
@@ -157,11 +167,12 @@ def evict(town: Town, name: str) -> Reply:
 
 
 def evictions(town: Town, code: int) -> list[str]:
-    """Return the pods whose eviction got the answer *code*."""
+    """Return the pods of the first service whose eviction got the answer *code*."""
     return [
         one.name
         for one in town.deeds()
         if (one.verb, one.resource, one.code) == ("create", "pods/eviction", code)
+        and one.name.startswith("first-")
     ]
 
 
