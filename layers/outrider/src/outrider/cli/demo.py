@@ -36,25 +36,12 @@ def command(report: Path | None, seed: int, *, verbose: bool) -> None:
     """
     from rich.console import Console
 
-    from outrider.cli.local import repository_template
     from outrider.errors import OutriderError
-    from outrider.local.clock import DiscreteClock
-    from outrider.local.cloud import Cloud
     from outrider.local.demo.report import html
-    from outrider.local.demo.story import Story
 
-    logging.getLogger("outrider.local").setLevel(logging.INFO if verbose else logging.CRITICAL)
-    console = Console(stderr=False, highlight=False)
-    template = repository_template()
-    begun = time.monotonic()
-    clock = DiscreteClock(datetime.now(UTC).replace(microsecond=0))
+    console = Console(highlight=False)
     try:
-        with (
-            Cloud(template=template, clock=clock, seed=seed, verbose=verbose) as cloud,
-            _Stage(console) as stage,
-        ):
-            record = Story(cloud, template.parent / "examples", stage).tell()
-        _close(console, record, time.monotonic() - begun)
+        record = show(console, seed=seed, verbose=verbose)
         if report is not None:
             report.write_text(html(record), encoding="utf-8")
             console.print(f"Report: {report}")
@@ -62,6 +49,26 @@ def command(report: Path | None, seed: int, *, verbose: bool) -> None:
         raise click.exceptions.Exit(130) from None
     except (OutriderError, OSError) as error:
         raise click.ClickException(str(error)) from error
+
+
+def show(console: Console, *, seed: int = 0, verbose: bool = False) -> Record:
+    """Tell the whole story on *console* and return its record."""
+    from outrider.cli.local import repository_template
+    from outrider.local.clock import DiscreteClock
+    from outrider.local.cloud import Cloud
+    from outrider.local.demo.story import Story
+
+    logging.getLogger("outrider.local").setLevel(logging.INFO if verbose else logging.CRITICAL)
+    template = repository_template()
+    begun = time.monotonic()
+    clock = DiscreteClock(datetime.now(UTC).replace(microsecond=0))
+    with (
+        Cloud(template=template, clock=clock, seed=seed, verbose=verbose) as cloud,
+        _Stage(console) as stage,
+    ):
+        record = Story(cloud, template.parent / "examples", stage).tell()
+    _close(console, record, time.monotonic() - begun)
+    return record
 
 
 class _Stage:
