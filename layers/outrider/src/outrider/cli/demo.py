@@ -146,5 +146,6 @@ def _close(console: Console, record: Record, seconds: float) -> None:
     console.print(stages)
     virtual = int(record.end)
     console.print(
-        f"\n{virtual // 60} min {virtual % 60} s of cluster time in {seconds:.0f} s of yours."
+        f"\n{virtual // 60} min {virtual % 60} s of cluster time in {seconds:.0f} s of yours. "
+        "The cluster's clock stands still while a function computes."
     )
