@@ -1,7 +1,7 @@
 """Every error that outrider raises, as one tree.
 
     OutriderError
-      InvalidManifest      a document or object that is not what its kind says; names object and field
+      InvalidManifest      not what its kind says; names the object and the field
       CloudError           AWS said no
         CapacityError      no capacity, address or quota for one offering, subnet or account
         Throttled          slow down and try again, with jitter
@@ -72,7 +72,7 @@ class Denied(CloudError):
 
 
 class ClusterError(OutriderError):
-    """The Kubernetes API refused a call; *status* is its HTTP status, 0 where there was no answer."""
+    """The Kubernetes API refused a call; *status* is its HTTP status, 0 where none came."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         self.status = status
