@@ -860,6 +860,9 @@ def test_kubectl_works(kubeconfig: Path, probe: Probe, tmp_path: Path) -> None:
     manifest.write_text(yaml.safe_dump(body))
     assert "created" in run("apply", "-f", str(manifest))
     assert "unchanged" in run("apply", "-f", str(manifest))
+    listed = tmp_path / "list.yaml"
+    listed.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": [body]}))
+    assert "unchanged" in run("apply", "-f", str(listed))
     assert "by-kubectl" in run("get", "pods", "-o", "wide")
     assert "Pending" in run("describe", "pod", "by-kubectl")
     run("patch", "pod", "by-kubectl", "-p", '{"metadata":{"labels":{"a":"2"}}}')

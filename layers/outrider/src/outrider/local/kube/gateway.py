@@ -24,7 +24,6 @@ from outrider.local.kube.status import (
     forbidden,
     method_not_allowed,
     no_such_path,
-    not_acceptable,
     unauthorized,
 )
 
@@ -96,7 +95,9 @@ class Gateway:
                 "the server does not allow this method on the requested resource"
             )
         if steps == ["openapi", "v2"] and "json" not in request.headers.get("accept", JSON):
-            raise not_acceptable("only JSON is served")
+            return Answer(
+                body=discovery.openapi_v2_message(), content_type=discovery.OPENAPI_V2_MESSAGE
+            )
         found = self._document(steps)
         if found is None:
             raise no_such_path()
