@@ -145,7 +145,7 @@ class Cloud:
         self.endpoint = Endpoint()
         self._undo.append(lambda: mototime.use(None))
         mototime.use(self.clock)
-        _fresh_account(self._seed)
+        self._undo.append(_fresh_account(self._seed))
         self.server = Server(self._port, self._answer)
         self.url = self.endpoint.url = f"http://127.0.0.1:{self.server.port}"
         self.server.start()
@@ -454,16 +454,23 @@ def _speak_up() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def _fresh_account(seed: int) -> None:
-    """Empty moto's state, and let its dice fall the same for the same seed."""
+def _fresh_account(seed: int) -> Callable[[], None]:
+    """Empty moto's state, and let its dice fall the same for the same seed; return the undoing."""
     import moto.settings
     from moto.moto_api._internal import mock_random
     from moto.moto_api._internal.models import moto_api_backend
 
     # The 1,301 images that moto brings cost a second and fit no node class.
+    loads = moto.settings.ec2_load_default_amis
     moto.settings.ec2_load_default_amis = lambda: False
     moto_api_backend.reset()
     mock_random.seed(seed)
+
+    def undo() -> None:
+        moto.settings.ec2_load_default_amis = loads
+        moto_api_backend.reset()
+
+    return undo
 
 
 def _put_functions_on(clock: Clock) -> Callable[[], None]:
