@@ -78,7 +78,7 @@ def _listed(session: Session) -> dict[str, float]:
             token = str(page.get("NextToken") or "")
             if not token:
                 break
-    except (BotoCoreError, ClientError, NotImplementedError) as error:
+    except (BotoCoreError, ClientError) as error:
         log.info("the Pricing API gave %d prices, the price book the rest: %s", len(found), error)
     return found
 
