@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -68,6 +69,7 @@ class ControlPlane:
         self.kubeconfig = folder / "admin.kubeconfig"
         self.audit_log = folder / "audit.log"
         self.started_in = 0.0
+        self.absences: list[tuple[datetime, datetime]] = []
 
     def __enter__(self) -> Self:
         began = time.monotonic()
@@ -97,10 +99,21 @@ class ControlPlane:
         self._start("kube-apiserver", self._apiserver())
         self._until("kube-apiserver", lambda: self.get("/readyz")[0] == 200)
 
-    def kill_apiserver(self) -> None:
-        """End the API server without a word, as a crash does."""
+    def restart_apiserver(self) -> None:
+        """End the API server without a word, as a crash does, and bring it back.
+
+        Until it is ready again it may refuse what is allowed, its roles unread: see `absences`.
+        """
+        began = datetime.now(UTC)
         self._running["kube-apiserver"].kill()
         self._running.pop("kube-apiserver").wait(STOP_SECONDS)
+        self.start_apiserver()
+        self.absences.append((began, datetime.now(UTC)))
+
+    def was_away(self, at: str) -> bool:
+        """Return whether the API server was down or starting *at* a moment of its audit log."""
+        moment = datetime.fromisoformat(at)
+        return any(began <= moment <= ended for began, ended in self.absences)
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Ask as the administrator; 0 where nobody answers."""

@@ -37,18 +37,12 @@ def served(town: Town) -> Iterator[Town]:
     clear(town)
 
 
-def restart(town: Town) -> None:
-    """Kill the API server and bring it back."""
-    town.plane.kill_apiserver()
-    town.plane.start_apiserver()
-
-
 def test_a_provision_survives_it(served: Town) -> None:
     """The pod gets its node, and exactly one."""
     since = served.mark()
     served.admin.must("POST", served.admin.in_group("apps/v1", "deployments"), service(APP))
     served.until("the fleet request", lambda: served.seen("createFleet", since))
-    restart(served)
+    served.plane.restart_apiserver()
     node = pod_of(served, APP)["spec"]["nodeName"]
     initialized(served, node)
     launched = [one for fleet in served.seen("createFleet", since) for one in fleet["launched"]]
@@ -71,7 +65,7 @@ def test_a_drain_survives_it(served: Town) -> None:
         "rounds of the drain",
         lambda: asked(served, "drain", "poddisruptionbudgets") > rounds + 2,
     )
-    restart(served)
+    served.plane.restart_apiserver()
     assert not served.seen("podGone", since)
     served.admin.must("PATCH", f"{budgets}/{BUDGET}", {"spec": {"maxUnavailable": 1}}, MERGE)
     assert pod_of(served, APP, but=old)["spec"]["nodeName"] != old

@@ -68,8 +68,13 @@ def gpus(town: Town) -> Iterator[Town]:
 
 
 def clear(town: Town) -> None:
-    """Take the services and the GPU nodes away: the next story begins without a node."""
+    """Take the services and the GPU nodes away: the next story begins without a node.
+
+    Pods first, and wait: a ReplicaSet that lives a moment longer would make a pod anew.
+    """
     town.admin.send("DELETE", town.admin.in_group("apps/v1", "deployments"))
+    for pod in town.admin.must("GET", town.admin.pods, labelSelector="app")["items"]:
+        town.admin.until_gone(town.admin.pods, pod["metadata"]["name"])
     ours = "karpenter.sh/nodepool=gpu"
     for claim in town.admin.must("GET", CLAIMS, labelSelector=ours)["items"]:
         town.admin.must("DELETE", f"{CLAIMS}/{claim['metadata']['name']}")
@@ -137,8 +142,12 @@ def test_an_interruption_respects_the_budget_and_is_survived(gpus: Town) -> None
     gpus.admin.must("POST", budgets, {"metadata": {"name": "first"}, "spec": spec})
     gpus.admin.until(budgets, lambda one: one.get("status", {}).get("currentHealthy") == 1)
     since = gpus.mark()
+    rounds = asked(gpus, "drain", "poddisruptionbudgets")
     gpus.cloud.reclaim.interrupt(instance)
-    gpus.until("rounds of the drain", lambda: asked(gpus, "drain", "poddisruptionbudgets") > 3)
+    gpus.until(
+        "rounds of the drain",
+        lambda: asked(gpus, "drain", "poddisruptionbudgets") > rounds + 2,
+    )
     pod = gpus.admin.must("GET", gpus.admin.pods, labelSelector="app=first")["items"][0]
     refused = evict(gpus, pod["metadata"]["name"])
     assert (refused.status, refused.body["reason"]) == (429, "TooManyRequests")
@@ -246,7 +255,8 @@ def test_a_user_s_manifest_is_still_the_user_s(gpus: Town) -> None:
 def test_every_function_may_do_what_it_does(gpus: Town, figures: Figure) -> None:
     """Nothing was forbidden to anybody, and nothing ended as a dead letter."""
     deeds = list(gpus.deeds())
-    assert [one for one in deeds if one.code == 403] == []
+    forbidden = [one for one in deeds if one.code == 403]
+    assert [one for one in forbidden if not gpus.plane.was_away(one.at)] == []
     assert {"provision", "interrupt", "drain", "disrupt", "lifecycle"} <= {d.group for d in deeds}
     stack = gpus.cloud.stack
     assert stack is not None
