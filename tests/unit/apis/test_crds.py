@@ -147,6 +147,8 @@ def test_defaults_are_said() -> None:
         ("NodePool", requiring({"key": "a", "operator": "In", "values": []})),
         ("NodePool", requiring({"key": "a", "operator": "Gt", "values": ["1", "2"]})),
         ("NodePool", requiring({"key": "a", "operator": "In", "values": ["x"], "minValues": 2})),
+        ("NodePool", requiring({"key": "karpenter.sh/nodepool", "operator": "Exists"})),
+        ("NodePool", requiring({"key": "kubernetes.io/hostname", "operator": "Exists"})),
         ("EC2NodeClass", {**CLASS, "instanceProfile": "node"}),
         ("EC2NodeClass", {**CLASS, "amiSelectorTerms": [{"id": "ami-1"}]}),
         ("EC2NodeClass", {**CLASS, "tags": {"karpenter.sh/nodepool": "mine"}}),

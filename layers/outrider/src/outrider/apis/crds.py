@@ -144,6 +144,24 @@ _REQUIREMENTS: Sequence[Rule] = (
 )
 
 
+def _not_owned(key: str) -> Sequence[Rule]:
+    """Return the rules of label keys that a user may set: what Karpenter or the node own is out."""
+    return (
+        (
+            (
+                f"self.all(x, {key} == 'karpenter.sh/capacity-type' ||"
+                f" (!{key}.startsWith('karpenter.sh/') &&"
+                f" !{key}.matches('^[^/]*[.]karpenter[.]sh/')))"
+            ),
+            'label domain "karpenter.sh" is restricted',
+        ),
+        (
+            f"self.all(x, {key} != 'kubernetes.io/hostname')",
+            'label "kubernetes.io/hostname" is restricted',
+        ),
+    )
+
+
 def _one_way(*ways: str) -> Sequence[Rule]:
     """Return the rules of selector terms that may be given in one of *ways* each."""
     given = " || ".join(f"has(x.{way})" for way in ways)
@@ -183,20 +201,8 @@ RULES: Mapping[tuple[type[model.Model], str], Sequence[Rule]] = {
             "'schedule' must be set with 'duration'",
         ),
     ),
-    (nodepool.TemplateMeta, "labels"): (
-        (
-            (
-                "self.all(x, x == 'karpenter.sh/capacity-type' ||"
-                " (!x.startsWith('karpenter.sh/') && !x.matches('^[^/]*[.]karpenter[.]sh/')))"
-            ),
-            'label domain "karpenter.sh" is restricted',
-        ),
-        (
-            "self.all(x, x != 'kubernetes.io/hostname')",
-            'label "kubernetes.io/hostname" is restricted',
-        ),
-    ),
-    (nodepool.TemplateSpec, "requirements"): _REQUIREMENTS,
+    (nodepool.TemplateMeta, "labels"): _not_owned("x"),
+    (nodepool.TemplateSpec, "requirements"): (*_REQUIREMENTS, *_not_owned("x.key")),
     (nodepool.TemplateSpec, "nodeClassRef"): (
         ("self.group == oldSelf.group", "nodeClassRef.group is immutable"),
         ("self.kind == oldSelf.kind", "nodeClassRef.kind is immutable"),
