@@ -122,6 +122,11 @@ def main(arguments: list[str] | None = None) -> Any:
     except OutriderError as error:
         _say(str(error))
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "outrider":
+            raise
+        _say(f"{error.name} is not installed: this verb needs pip install 'outrider[local]'")
+        sys.exit(1)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read us has left; nothing is lost but the rest of the answer
         sys.exit(1)
