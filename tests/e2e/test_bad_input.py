@@ -202,9 +202,12 @@ def test_manifests_that_do_not_validate_are_refused_with_their_field(stage: Stag
 
 def test_one_poison_object_stops_nobody(stage: Stage) -> None:
     """An object that does not parse is left out and counted; the pods beside it run."""
-    poison = pool("poison")
-    owned = {"key": "karpenter.sh/nodepool", "operator": "In", "values": ["x"]}
-    poison["spec"]["template"]["spec"]["requirements"].append(owned)
+    poison = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "poison", "namespace": "default"},
+        "spec": {"minAvailable": "lots", "selector": {"matchLabels": {"app": "poison"}}},
+    }
     before = stage.metric("InvalidObjects")
     stage.apply(poison, pool("sound"), pod("good", "sound"))
     stage.expect_running("good")

@@ -177,8 +177,9 @@ class ScaledClock:
         with self._wake:
             self._wake.notify()
         patience = time.monotonic() + 2.0
-        for thread in (self._dispatcher, *self._workers):
-            if thread is not threading.current_thread():
+        for thread in (self._dispatcher, *tuple(self._workers)):
+            # One that is spawned at this very moment is not alive yet; it will find us stopped.
+            if thread is not threading.current_thread() and thread.is_alive():
                 thread.join(timeout=max(patience - time.monotonic(), 0.05))
 
     def _dispatch(self) -> None:
