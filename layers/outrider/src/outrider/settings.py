@@ -43,7 +43,6 @@ class Settings(BaseModel):
     webhook_secret_name: str = ""
     discovery_tag: str = "karpenter.sh/discovery"
     node_role_arns: Words = ()
-    create_node_access_entry: bool = False
     solver_deadline_seconds: float | None = Field(default=None, gt=0)
     max_launches_per_minute: int | None = Field(default=None, ge=0)
     max_dollars_per_hour: float | None = Field(default=None, ge=0)
