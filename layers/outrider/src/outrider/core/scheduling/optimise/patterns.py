@@ -2,9 +2,8 @@
 
 Decides which pods the kernel may pack (what a node can hold only so often becomes a resource; a pod
 whose neighbours in other zones matter is given its zone first, one by one in the queue's order, as
-the counts then stand), which offerings are one type to it, and how its patterns become bins. Every
-bin is built by the same legal moves as any other, so a pattern that a constraint forbids after all
-is cut short and its pods stay for `greedy`. Refuses to pack and to place what is left.
+the counts then stand), which offerings are one type to it, and hands the kernel's patterns to
+`realise`. Refuses to pack and to place what is left.
 """
 
 from __future__ import annotations
@@ -17,37 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outrider.core.packing.pack import pack
-from outrider.core.packing.problem import UNBOUNDED, Pattern
+from outrider.core.packing.problem import UNBOUNDED
 from outrider.core.packing.problem import Problem as Packable
 from outrider.core.requirements import Requirement
-from outrider.core.scheduling.bins import Content, Domains
+from outrider.core.scheduling.bins import Domains
 from outrider.core.scheduling.demand import Ask
-from outrider.core.scheduling.run import Bin, Move, Run
+from outrider.core.scheduling.optimise.realise import Kind, Realisation, Type
+from outrider.core.scheduling.run import Run
 from outrider.core.scheduling.shelf import Shelf
 from outrider.core.scheduling.supply import Mask, holding
 from outrider.core.scheduling.topology import Topology
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(eq=False)
-class _Kind:
-    """Pods that are equal to the kernel: one ask, settled on the same domains."""
-
-    ask: Ask
-    domains: Domains
-    pods: deque[int]
-
-
-@dataclass(frozen=True, slots=True)
-class _Type:
-    """Rows that are equal to the kernel: one shelf and shape, the same kinds, the cheapest row."""
-
-    shelf: Shelf
-    row: int
-    holds: bytes
-    reservation: str | None
-    supply: float
 
 
 @dataclass(eq=False)
@@ -58,7 +38,7 @@ class Patterns:
     node_cost: float
     careful: bool = False  # leave pods to greedy that another's hostname spread counts
     bound: float | None = None
-    _kinds: list[_Kind] = field(default_factory=list)
+    _kinds: list[Kind] = field(default_factory=list)
 
     def fill(self, asks: Mapping[int, Ask], expired: Callable[[], bool]) -> None:
         """Pack the pods of *asks*, which are in the queue's order and without a place."""
@@ -67,9 +47,9 @@ class Patterns:
         if not self._kinds or not types:
             return
         packing = pack(self._packable(types), expired)
+        realisation = Realisation(self.run, self._kinds, types)
         for pattern in packing.patterns:
-            for _ in range(pattern.times):
-                self._realise(types[pattern.bin_type], pattern)
+            realisation.realise(pattern)
         if self._is_everything(asks) and not packing.left:
             self.bound = packing.bound
 
@@ -88,10 +68,10 @@ class Patterns:
 
     # Pods as kinds.
 
-    def _gather(self, asks: Mapping[int, Ask]) -> list[_Kind]:
+    def _gather(self, asks: Mapping[int, Ask]) -> list[Kind]:
         problem = self.run.problem
         topology = Topology(problem, self.run.topology.counts.copy())
-        found: dict[tuple[int, Domains], _Kind] = {}
+        found: dict[tuple[int, Domains], Kind] = {}
         for pod, ask in asks.items():
             if not self._is_packable(ask):
                 continue
@@ -100,7 +80,7 @@ class Patterns:
                 continue
             if ask.counted:
                 topology.placed_in_bin(ask, dict(domains), list(ask.counted))
-            kind = found.setdefault((ask.index, domains), _Kind(ask, domains, deque()))
+            kind = found.setdefault((ask.index, domains), Kind(ask, domains, deque()))
             kind.pods.append(pod)
         return list(found.values())
 
@@ -183,9 +163,9 @@ class Patterns:
 
     # Rows as types.
 
-    def _types(self) -> list[_Type]:
+    def _types(self) -> list[Type]:
         market, reservations = self.run.problem.market, self.run.problem.reservations
-        found: dict[tuple[int, int, bytes, str | None], _Type] = {}
+        found: dict[tuple[int, int, bytes, str | None], Type] = {}
         for shelf in self.run.problem.shelves:
             if shelf.min_values:
                 continue
@@ -198,7 +178,7 @@ class Patterns:
                 key = (shelf.index, int(shelf.shape[row]), holds, name)
                 if key not in found:
                     supply = UNBOUNDED if name is None else float(self.run.slots.get(name, 0))
-                    found[key] = _Type(shelf, row, holds, name, supply)
+                    found[key] = Type(shelf, row, holds, name, supply)
         return list(found.values())
 
     def _compatible(self, shelf: Shelf) -> NDArray[np.bool_]:
@@ -216,7 +196,7 @@ class Patterns:
             table[place] = rows
         return table
 
-    def _packable(self, types: Sequence[_Type]) -> Packable:
+    def _packable(self, types: Sequence[Type]) -> Packable:
         problem = self.run.problem
         units, caps = self._units()
         kinds = len(self._kinds)
@@ -268,7 +248,7 @@ class Patterns:
             table[place] = [tally in mine and tally in kind.ask.counted for tally in names]
         return table, [caps[tally] for tally in names]
 
-    def _limits(self, types: Sequence[_Type]) -> tuple[Floats, Floats]:
+    def _limits(self, types: Sequence[Type]) -> tuple[Floats, Floats]:
         shelves = [shelf for shelf in self.run.problem.shelves if shelf.limited]
         limits = [float(left) for shelf in shelves for left in self.run.budgets[shelf.index]]
         table = np.zeros((len(types), len(limits)))
@@ -281,48 +261,3 @@ class Patterns:
                     table[place, start:end] = shelf.capacity[market.row_type[item.row]]
             start = end
         return table, np.maximum(np.array(limits), 0.0)
-
-    # Patterns as bins.
-
-    def _realise(self, kind: _Type, pattern: Pattern) -> None:
-        """Open one bin of *pattern*, as far as every constraint allows."""
-        order = sorted(pattern.counts, key=lambda item: _late(self._kinds[item[0]].ask))
-        opened: Bin | None = None
-        for place, count in order:
-            wanted = self._kinds[place]
-            for _ in range(min(count, len(wanted.pods))):
-                move = self._move(kind, wanted, opened)
-                if move is None:
-                    break
-                pod = wanted.pods.popleft()
-                if opened is None:
-                    opened = self.run.open(pod, wanted.ask, move)
-                else:
-                    self.run.join(pod, wanted.ask, opened, move)
-
-    def _move(self, kind: _Type, wanted: _Kind, opened: Bin | None) -> Move | None:
-        if opened is not None:
-            if self.run.topology.refuses(wanted.ask, opened.content) is not None:
-                return None
-            return self.run.settled_move(wanted.ask, opened.content, wanted.domains, opened)
-        content = self._start(kind)
-        if content is None:
-            return None
-        return self.run.settled_move(
-            wanted.ask, content, wanted.domains, None, reservation=kind.reservation
-        )
-
-    def _start(self, kind: _Type) -> Content | None:
-        problem = self.run.problem
-        rows = kind.shelf.rows & ~problem.reservations.held
-        if kind.reservation is not None:
-            if self.run.slots[kind.reservation] <= 0:
-                return None
-            held = next(item for item in problem.reservations.items if item.id == kind.reservation)
-            rows = kind.shelf.rows & held.rows
-        return self.run.contents.empty(kind.shelf, rows)
-
-
-def _late(ask: Ask) -> tuple[bool, bool]:
-    """Return the order in a bin: who needs a device first, then who spreads, then the rest."""
-    return not ask.accelerated, not ask.spreads

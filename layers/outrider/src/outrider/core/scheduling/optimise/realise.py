@@ -1,0 +1,94 @@
+"""Patterns back as bins: what the packing kernel chose, opened by the same legal moves as any bin.
+
+Decides which waiting pods of a kind a pattern's places are given to. A pattern that a constraint
+forbids after all is cut short, and its pods stay for `greedy`. Refuses to know how the patterns
+were found.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from outrider.core.packing.problem import Pattern
+from outrider.core.scheduling.bins import Content, Domains
+from outrider.core.scheduling.demand import Ask
+from outrider.core.scheduling.run import Bin, Move, Run
+from outrider.core.scheduling.shelf import Shelf
+
+
+@dataclass(eq=False)
+class Kind:
+    """Pods that are equal to the kernel: one ask, settled on the same domains."""
+
+    ask: Ask
+    domains: Domains
+    pods: deque[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """Rows that are equal to the kernel: one shelf and shape, the same kinds, the cheapest row."""
+
+    shelf: Shelf
+    row: int
+    holds: bytes
+    reservation: str | None
+    supply: float
+
+
+@dataclass(frozen=True, slots=True)
+class Realisation:
+    """Opens bins in *run* for patterns over *kinds* and *types*."""
+
+    run: Run
+    kinds: Sequence[Kind]
+    types: Sequence[Type]
+
+    def realise(self, pattern: Pattern) -> None:
+        """Open the bins of *pattern*, each as far as every constraint allows."""
+        for _ in range(pattern.times):
+            self._open(self.types[pattern.bin_type], pattern)
+
+    def _open(self, kind: Type, pattern: Pattern) -> None:
+        order = sorted(pattern.counts, key=lambda item: _late(self.kinds[item[0]].ask))
+        opened: Bin | None = None
+        for place, count in order:
+            wanted = self.kinds[place]
+            for _ in range(min(count, len(wanted.pods))):
+                move = self._move(kind, wanted, opened)
+                if move is None:
+                    break
+                pod = wanted.pods.popleft()
+                if opened is None:
+                    opened = self.run.open(pod, wanted.ask, move)
+                else:
+                    self.run.join(pod, wanted.ask, opened, move)
+
+    def _move(self, kind: Type, wanted: Kind, opened: Bin | None) -> Move | None:
+        if opened is not None:
+            if self.run.topology.refuses(wanted.ask, opened.content) is not None:
+                return None
+            return self.run.settled_move(wanted.ask, opened.content, wanted.domains, opened)
+        content = self._start(kind)
+        if content is None:
+            return None
+        return self.run.settled_move(
+            wanted.ask, content, wanted.domains, None, reservation=kind.reservation
+        )
+
+    def _start(self, kind: Type) -> Content | None:
+        problem = self.run.problem
+        rows = kind.shelf.rows & ~problem.reservations.held
+        if kind.reservation is not None:
+            if self.run.slots[kind.reservation] <= 0:
+                return None
+            held = next(item for item in problem.reservations.items if item.id == kind.reservation)
+            rows = kind.shelf.rows & held.rows
+        return self.run.contents.empty(kind.shelf, rows)
+
+
+def _late(ask: Ask) -> tuple[bool, bool]:
+    """Return the order in a bin: who needs a device first, then who spreads, then the rest."""
+    return not ask.accelerated, not ask.spreads
