@@ -1,5 +1,5 @@
-"""From a planned node to a Launch: every alternative that EC2 may pick, and nothing that it may
-not.
+"""What a launch may list: every alternative that EC2 may pick for a planned node, nothing that it
+may not.
 
 Decides which of a bin's rows go on the list (rules 3, 8, 9, 13): all that hold its pods; one that a
 settled domain rules out comes back where the bin is the only one that the constraint sees; those
@@ -14,31 +14,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from outrider.apis.labels import CAPACITY_TYPE, INSTANCE_TYPE, ON_DEMAND, SPOT, ZONE
-from outrider.core.requirements import Requirements
-from outrider.core.resources import total
+from outrider.apis.labels import CAPACITY_TYPE, ON_DEMAND, SPOT
 from outrider.core.scheduling.bins import Content
 from outrider.core.scheduling.demand import Ask
 from outrider.core.scheduling.problem import Problem
-from outrider.core.scheduling.result import Choice, Launch
 from outrider.core.scheduling.run import Bin, Run
 from outrider.core.scheduling.supply import Amounts, Mask, distinct, holding
 from outrider.core.scheduling.tally import Counts
 from outrider.core.scheduling.topology import Topology
-
-
-def launches(run: Run, gangs: Mapping[int, str]) -> tuple[Launch, ...]:
-    """Return a Launch for every bin of *run*, numbered by pool in the order of planning."""
-    lists = listed(run)
-    numbers: Counter[str] = Counter()
-    found = []
-    for known in run.bins:
-        pool = known.content.shelf.name
-        numbers[pool] += 1
-        found.append(_launch(run, known, f"{pool}-{numbers[pool]}", lists[known.index], gangs))
-    return tuple(found)
 
 
 def listed(run: Run) -> list[Mask]:
@@ -46,9 +30,16 @@ def listed(run: Run) -> list[Mask]:
     alone = _seen_alone(run)
     slots = dict(run.slots)
     budgets = [budget.copy() for budget in run.budgets]
+    usual: dict[int, Mask] = {}
     lists = []
     for known in run.bins:
         content = known.content
+        if known.reservation is None and not alone[known.index] and not content.shelf.limited:
+            rows = usual.get(id(content))
+            if rows is None:
+                rows = usual[id(content)] = _affordable(run.problem, content, content.live)
+            lists.append(rows)
+            continue
         rows = content.live
         if known.reservation is not None:
             rows = rows | _spare_reservations(run, known, slots)
@@ -56,21 +47,30 @@ def listed(run: Run) -> list[Mask]:
             rows = rows | _widened(run, known, alone[known.index])
         if content.shelf.limited and not content.shelf.min_values:
             rows = _within_limits(run, known, rows, budgets)
-        if not content.shelf.min_values:
-            rows = _without_dear_spot(run.problem, rows)
-        lists.append(rows)
+        lists.append(_affordable(run.problem, content, rows))
     return lists
+
+
+def _affordable(problem: Problem, content: Content, rows: Mask) -> Mask:
+    return rows if content.shelf.min_values else _without_dear_spot(problem, rows)
 
 
 def _seen_alone(run: Run) -> list[tuple[str, ...]]:
     """Return for every bin the settled keys on which no other bin is seen by the same tallies."""
     seen: Counter[int] = Counter()
-    looks: list[set[int]] = []
+    looks: list[frozenset[int]] = []
     items = run.problem.tallies.items
+    if all(item.hosted for item in items):
+        return [()] * len(run.bins)
+    of_ask: dict[int, frozenset[int]] = {}
     for known in run.bins:
-        mine = {
-            tally for _, ask in known.pods for tally in _tallies(ask) if not items[tally].hosted
-        }
+        mine: frozenset[int] = frozenset()
+        for ask in {id(ask): ask for _, ask in known.pods}.values():
+            if ask.index not in of_ask:
+                of_ask[ask.index] = frozenset(
+                    tally for tally in _tallies(ask) if not items[tally].hosted
+                )
+            mine |= of_ask[ask.index]
         looks.append(mine)
         seen.update(mine)
     found = []
@@ -198,75 +198,3 @@ def _without_dear_spot(problem: Problem, rows: Mask) -> Mask:
     spot = column.where(lambda item: item.single == SPOT)
     dear: Mask = spot & (market.price > cheapest)
     return rows & ~dear
-
-
-def _launch(run: Run, known: Bin, name: str, rows: Mask, gangs: Mapping[int, str]) -> Launch:
-    problem, shelf = run.problem, known.content.shelf
-    market, template = problem.market, shelf.pool.spec.template
-    order = np.flatnonzero(rows)
-    order = order[np.argsort(market.rank[order], kind="stable")]
-    choices = tuple(_choice(problem, row) for row in order.tolist())
-    kinds = sorted({int(kind) for kind in market.row_type[order]})
-    requirements = (
-        shelf.requirements.intersect(known.content.claims)
-        .only(INSTANCE_TYPE, {choice.instance_type for choice in choices})
-        .only(ZONE, {choice.zone for choice in choices})
-        .only(CAPACITY_TYPE, {choice.capacity_type for choice in choices})
-    )
-    members = {gangs[pod] for pod, _ in known.pods if pod in gangs}
-    return Launch(
-        name=name,
-        node_pool=shelf.name,
-        node_class=shelf.pool.node_class,
-        pods=tuple(sorted(problem.pods[pod].key for pod, _ in known.pods)),
-        requirements=requirements,
-        labels=_labels(run, known, requirements),
-        annotations=dict(template.metadata.annotations),
-        taints=shelf.pool.taints,
-        startup_taints=shelf.pool.startup_taints,
-        requests=_requests(run, known, order),
-        choices=choices,
-        max_pods={
-            kind.name: kind.capacity["pods"]
-            for index in kinds
-            if (kind := shelf.types[index]) is not None and "pods" in kind.capacity
-        },
-        expire_after=template.spec.expire_after,
-        termination_grace_period=template.spec.termination_grace_period,
-        gang=min(members) if members else None,
-    )
-
-
-def _choice(problem: Problem, row: int) -> Choice:
-    market = problem.market
-    offering = market.offerings[row]
-    return Choice(
-        instance_type=market.types[market.row_type[row]].name,
-        zone=offering.zone,
-        capacity_type=offering.capacity_type,
-        price_per_hour=float(market.price[row]),
-        zone_id=offering.zone_id,
-        reservation_id=offering.reservation_id,
-    )
-
-
-def _labels(run: Run, known: Bin, requirements: Requirements) -> dict[str, str]:
-    """Return the labels of the template, and those custom ones that the claim settles."""
-    shelf = known.content.shelf
-    found = dict(shelf.pool.spec.template.metadata.labels)
-    stated = {item.key for item in shelf.pool.spec.template.spec.requirements}
-    for key in sorted(stated):
-        requirement = requirements.get(key)
-        if requirement is None or key in run.problem.market.keys or key in found:
-            continue
-        if not requirement.complement and requirement.values:
-            found[key] = min(requirement.values)
-    return found
-
-
-def _requests(run: Run, known: Bin, order: NDArray[np.int64]) -> dict[str, int]:
-    """Return what the pods ask, with the least that the daemons take on any listed type."""
-    shelf, axis = known.content.shelf, run.problem.axis
-    least = shelf.overhead[distinct(shelf.shape[order])].min(axis=0)
-    asked = total((*(ask.requests for _, ask in known.pods), axis.amounts(least)))
-    return {name: asked[name] for name in sorted(asked) if asked[name]}

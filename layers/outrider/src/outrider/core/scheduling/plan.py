@@ -19,11 +19,12 @@ from outrider.apis.pod import Pod
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
 from outrider.core.protection import Budgets, forbids_disruption
-from outrider.core.scheduling import alternatives, devices, firstfit, optimise, queue
+from outrider.core.scheduling import devices, firstfit, optimise, queue
 from outrider.core.scheduling.bins import Contents
 from outrider.core.scheduling.compile import Compiled, compiled, usable
 from outrider.core.scheduling.demand import Ask
 from outrider.core.scheduling.gang import Gang, gangs, in_one_zone
+from outrider.core.scheduling.launches import launches
 from outrider.core.scheduling.nodes import is_leaving
 from outrider.core.scheduling.optimise import Solution
 from outrider.core.scheduling.policy import COST, DEFAULT, FIRST_FIT, Policy
@@ -237,13 +238,13 @@ def _worded(
             key=lambda item: item.pod,
         )
     )
-    launches = alternatives.launches(run, of_pod)
+    launched = launches(run, of_pod)
     bound = _bound(answer)
-    price = sum(launch.price_per_hour for launch in launches)
+    price = sum(launch.price_per_hour for launch in launched)
     done = bound is not None and price <= bound + 1e-9
     return Plan(
         placements=placements,
-        launches=launches,
+        launches=launched,
         rejections=_rejections(state, wanted, answer, found, left_out),
         strategy=policy.strategy,
         stage="optimal" if done and policy.strategy != FIRST_FIT else answer.solution.stage,

@@ -28,6 +28,7 @@ from outrider.apis.labels import (
 )
 from outrider.core.catalog.instancetype import Catalog, InstanceType, Offering
 from outrider.core.requirements import Requirement
+from outrider.core.scheduling.result import Choice
 
 Mask = NDArray[np.bool_]
 Codes = NDArray[np.int32]
@@ -84,6 +85,7 @@ class Market:
     keys: frozenset[str]
     by_rank: Codes
     _columns: dict[str, Column] = field(default_factory=dict)
+    _choices: dict[int, Choice] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -116,6 +118,30 @@ class Market:
             len(self.types),
         )
         return Column(per_type[self.row_type], tuple(codes))
+
+    def names(self, key: str, rows: NDArray[np.int64]) -> frozenset[str]:
+        """Return the values of a label that *rows* have settled."""
+        column = self.column(key)
+        if column is None:
+            return frozenset()
+        states = (column.states[code] for code in distinct(column.codes[rows]).tolist())
+        return frozenset(value for state in states if (value := state.single) is not None)
+
+    def choices(self, rows: NDArray[np.int64]) -> tuple[Choice, ...]:
+        """Return *rows* as a launch lists them, in the same order; each is written once."""
+        return tuple([self._choices.get(row) or self._choice(row) for row in rows.tolist()])
+
+    def _choice(self, row: int) -> Choice:
+        offering = self.offerings[row]
+        found = self._choices[row] = Choice(
+            instance_type=self.types[self.row_type[row]].name,
+            zone=offering.zone,
+            capacity_type=offering.capacity_type,
+            price_per_hour=float(self.price[row]),
+            zone_id=offering.zone_id,
+            reservation_id=offering.reservation_id,
+        )
+        return found
 
     def value(self, row: int, key: str) -> str | None:
         """Return the value of a label on a row, None where it is missing or not settled."""
