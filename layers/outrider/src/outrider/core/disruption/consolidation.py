@@ -4,33 +4,41 @@ One search over what to remove and what to add, by the planner's own answer on "
 these nodes":
 
 1. nodes whose pods fit on the others go, one after the other, the ones that free most money for
-least
-   disruption first (n -> 0, F139);
-2. several nodes at once are replaced by fewer or cheaper ones (n -> m): prefixes of the same order,
-   as Karpenter does (F143), except that any number of new nodes may come out;
-3. single nodes are replaced by what is cheaper, several smaller ones included (1 -> m), which
-   Karpenter cannot do.
+   least disruption first (n -> 0, F139);
+2. one plan houses all pods that may move afresh, which says what each of them is worth
+   (`worths`). Nodes that cost more than the pods on them are worth are replaced together by what
+   is cheaper (n -> m: any number of new nodes may come out; Karpenter allows one, F143);
+3. single nodes are replaced by what is cheaper, several smaller ones included (1 -> m), part of
+   their pods going to room that is free elsewhere.
 
 Every command is judged by `worth`. Budgets for Underutilized, consolidationPolicy, consolidateAfter
 and everything that holds a node's pods are obeyed; static pools are left alone; empty nodes are
-emptiness's. Time-boxed: when the pass's time is up, what was found so far is carried out.
+emptiness's, unless they keep room free. Time-boxed: when the pass's time is up, what was found so
+far is carried out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from outrider.apis import duration
 from outrider.apis.nodepool import WHEN_EMPTY
 from outrider.core.disruption import worth
 from outrider.core.disruption.candidates import Candidate
-from outrider.core.disruption.cost import ratio
+from outrider.core.disruption.cost import disruption_cost, ratio
 from outrider.core.disruption.result import Blocked, Code, Command, Proposal, Reason
-from outrider.core.disruption.scene import Scene, budget_spent, homeless
+from outrider.core.disruption.scene import Relocation, Scene, budget_spent, homeless
+from outrider.core.disruption.worths import worths
 
 MOST_AT_ONCE = 100
-REPLACING_ROUNDS = 3
+"""So many nodes are replaced together at most."""
+FEW = 20
+"""So few nodes are each asked about one by one, whatever the estimate says."""
+MOST_SINGLES = 100
+"""So many single nodes are planned for in a pass; the most promising first."""
+TRIES = 12
+"""So many sets are planned for in a pass that turn out not to pay."""
 
 
 class _Search:
@@ -40,7 +48,8 @@ class _Search:
         self.scene = scene
         self.commands: list[Command] = []
         self.blocked: dict[str, Blocked] = {}
-        self.unsettled = tuple(
+        self._value: dict[str, float] = {}
+        self.unsettled = frozenset(
             candidate.name
             for candidate in scene.candidates
             if not candidate.settled(scene.now) and not _never(candidate)
@@ -49,63 +58,108 @@ class _Search:
     def run(self) -> None:
         """Search in the three steps that the module names."""
         self.remove()
-        for _ in range(REPLACING_ROUNDS):
-            if not self.replace_several():
-                break
-        self.replace_single()
+        estimate = self.estimate()
+        self.replace_several(estimate)
+        self.replace_single(estimate)
 
     def remove(self) -> None:
         """Take the nodes whose pods fit on the others."""
         for candidate in self._free():
-            current = self._current(candidate)
-            if self.scene.expired() or current is None:
+            if self.scene.candidate(candidate.name) is None or self.scene.expired():
                 continue
-            if not self._within_budget(current):
+            if not self._within_budget(candidate):
                 continue
-            proposed = self._propose([current], launching=False)
-            if isinstance(proposed, Command):
-                self._accept(proposed)
-            else:
-                self.blocked[current.name] = proposed
+            found = self.scene.relocate([candidate], avoid=self.unsettled, launching=False)
+            if found.left:
+                why = "its pods do not fit on other nodes"
+                self.blocked[candidate.name] = Blocked(candidate.name, Code.NOT_CHEAPER, why)
+                continue
+            self._take(self._judged([candidate], found))
 
-    def replace_several(self) -> bool:
-        """Take the best prefix of several nodes that cheaper new ones replace; say whether any."""
-        ordered = self._affordable(self._free())[:MOST_AT_ONCE]
-        best: Command | None = None
-        low, high = 2, len(ordered)
-        while low <= high and not self.scene.expired():
-            middle = (low + high) // 2
-            proposed = self._propose(ordered[:middle])
-            if isinstance(proposed, Command):
-                best = proposed if best is None or _better(proposed, best) else best
-                low = middle + 1
+    def estimate(self) -> dict[str, float]:
+        """Return by node what it costs beyond what its pods are worth, by one fresh plan of all."""
+        free = self._free()
+        if not free or self.scene.expired():
+            return {}
+        found = self.scene.relocate(free, avoid=self.unsettled)
+        pods = [pod for candidate in free for pod in candidate.pods]
+        value = worths(pods, found.launches)
+        left = frozenset(found.left)
+        excess = {}
+        for candidate in free:
+            price = self.scene.price([candidate])
+            if any(pod.key in left for pod in candidate.pods):
+                excess[candidate.name] = 0.0
             else:
-                high = middle - 1
-        if best is None:
-            return False
-        self._accept(best)
-        return True
+                excess[candidate.name] = price - sum(
+                    value.get(pod.key, 0.0) for pod in candidate.pods
+                )
+        self._value = value
+        return excess
 
-    def replace_single(self) -> None:
+    def replace_several(self, excess: dict[str, float]) -> None:
+        """Replace nodes that cost more than their pods are worth, as many together as pay."""
+        least = self.scene.policy.minimum_saving
+        paying = [
+            candidate
+            for candidate in self._ranked(excess)
+            if excess[candidate.name] >= least * self.scene.price([candidate])
+        ]
+        size, tries = MOST_AT_ONCE, TRIES
+        while len(paying) > 1 and tries and not self.scene.expired():
+            chosen = self._affordable(paying)[:size]
+            if len(chosen) < 2:
+                break
+            names = {candidate.name for candidate in chosen}
+            rest = [candidate for candidate in paying if candidate.name not in names]
+            avoid = self.unsettled | {candidate.name for candidate in rest}
+            proposed = self._judged(chosen, self.scene.relocate(chosen, avoid=avoid))
+            if isinstance(proposed, Command):
+                self._take(proposed)
+                paying = rest
+            else:
+                tries -= 1
+                size = len(chosen) // 2
+
+    def replace_single(self, excess: dict[str, float]) -> None:
         """Take the single nodes that something cheaper replaces."""
-        for candidate in self._free():
-            current = self._current(candidate)
-            if self.scene.expired() or current is None or not self._within_budget(current):
+        ranked = self._ranked(excess)
+        planned = 0
+        for candidate in ranked:
+            if self.scene.candidate(candidate.name) is None or self.scene.expired():
                 continue
-            proposed = self._propose([current])
-            if isinstance(proposed, Command):
-                self._accept(proposed)
-            else:
-                self.blocked[current.name] = proposed
+            if not self._within_budget(candidate):
+                continue
+            if len(ranked) > FEW:
+                hoped = self._hoped(candidate)
+                if hoped is not None:
+                    self.blocked[candidate.name] = hoped
+                    continue
+            if planned == MOST_SINGLES:
+                break
+            planned += 1
+            found = self.scene.relocate([candidate], avoid=self.unsettled)
+            self._take(self._judged([candidate], found))
 
-    def _propose(self, chosen: Sequence[Candidate], *, launching: bool = True) -> Command | Blocked:
-        """Return the command that removes *chosen*, or why there is none."""
+    def _hoped(self, candidate: Candidate) -> Blocked | None:
+        """Return why *candidate* cannot be hoped to pay: its pods that fit nowhere else cost more.
+
+        Part of its pods may fit on other nodes: what the others are worth is what counts.
+        """
+        price = self.scene.price([candidate])
+        found = self.scene.relocate([candidate], avoid=self.unsettled, launching=False)
+        needed = sum(self._value.get(key, 0.0) for key in found.left)
+        if price - needed >= self.scene.policy.minimum_saving * price:
+            return None
+        code = Code.NOT_CHEAPER if price - needed <= worth.PENNY else Code.BELOW_THRESHOLD
+        message = f"its pods are worth {needed:.4f} an hour elsewhere, it costs {price:.4f}"
+        return Blocked(candidate.name, code, message)
+
+    def _judged(self, chosen: Sequence[Candidate], found: Relocation) -> Command | Blocked:
+        """Return the command that *found* is, or why it is none."""
         scene = self.scene
-        found = scene.relocate(chosen, avoid=self.unsettled)
         if found.lost:
             return homeless(chosen[0], found.lost)
-        if found.launches and not launching:
-            return Blocked(chosen[0].name, Code.NOT_CHEAPER, "its pods do not fit on other nodes")
         launches = worth.judge(scene, chosen, found)
         if isinstance(launches, Blocked):
             return launches
@@ -120,10 +174,12 @@ class _Search:
             deadline=_deadline(scene, chosen),
         )
 
-    def _accept(self, command: Command) -> None:
-        self.scene.accept(command)
-        self.commands.append(command)
-        for name in command.nodes:
+    def _take(self, proposed: Command | Blocked) -> None:
+        if isinstance(proposed, Blocked):
+            self.blocked[proposed.node] = proposed
+            return
+        self.commands.append(self.scene.accept(proposed))
+        for name in proposed.nodes:
             self.blocked.pop(name, None)
 
     def _free(self) -> list[Candidate]:
@@ -143,9 +199,12 @@ class _Search:
             key=lambda item: (-ratio(scene.prices.of(item.node) or 0.0, item.pods), item.name),
         )
 
-    def _current(self, candidate: Candidate) -> Candidate | None:
-        """Return *candidate* as the pass has left it; None where it is gone."""
-        return next((item for item in self.scene.candidates if item.name == candidate.name), None)
+    def _ranked(self, excess: dict[str, float]) -> list[Candidate]:
+        """Return the nodes still free, those first whose excess is most for what it disrupts."""
+        return sorted(
+            (candidate for candidate in self._free() if candidate.name in excess),
+            key=lambda item: (-excess[item.name] / disruption_cost(item.pods), item.name),
+        )
 
     def _within_budget(self, candidate: Candidate) -> bool:
         if self.scene.allowance.left(candidate.pool.name, Reason.UNDERUTILIZED) > 0:
@@ -153,14 +212,16 @@ class _Search:
         self.blocked[candidate.name] = budget_spent(candidate, Reason.UNDERUTILIZED)
         return False
 
-    def _affordable(self, ordered: Sequence[Candidate]) -> list[Candidate]:
+    def _affordable(self, ordered: Iterable[Candidate]) -> list[Candidate]:
         """Return the longest part of *ordered* that the budgets allow together."""
-        taken: dict[str, int] = {}
+        left: dict[str, int] = {}
         result = []
         for candidate in ordered:
             pool = candidate.pool.name
-            if taken.get(pool, 0) < self.scene.allowance.left(pool, Reason.UNDERUTILIZED):
-                taken[pool] = taken.get(pool, 0) + 1
+            if pool not in left:
+                left[pool] = self.scene.allowance.left(pool, Reason.UNDERUTILIZED)
+            if left[pool] > 0:
+                left[pool] -= 1
                 result.append(candidate)
         return result
 
@@ -205,12 +266,3 @@ def _why(removed: int, launched: int) -> str:
     if not launched:
         return "its pods fit on other nodes"
     return f"{removed} -> {launched}: the same pods on cheaper nodes"
-
-
-def _better(left: Command, right: Command) -> bool:
-    """Return whether *left* saves more; at equal savings fewer nodes, then fewer launches."""
-
-    def key(command: Command) -> tuple[float, int, int]:
-        return -round(command.savings_per_hour, 9), len(command.nodes), len(command.launches)
-
-    return key(left) < key(right)

@@ -40,8 +40,7 @@ def propose(scene: Scene) -> Proposal:
             blocked.append(proposed)
         else:
             busy = busy or not candidate.empty
-            scene.accept(proposed)
-            commands.append(proposed)
+            commands.append(scene.accept(proposed))
     return Proposal(tuple(commands), tuple(blocked))
 
 

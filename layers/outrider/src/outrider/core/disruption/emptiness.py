@@ -37,7 +37,7 @@ def propose(scene: Scene) -> Proposal:
         savings_per_hour=scene.price(going),
         why="nothing runs there that needs a place",
     )
-    return Proposal((command,), tuple(blocked))
+    return Proposal((scene.accept(command),), tuple(blocked))
 
 
 def _refusal(candidate: Candidate, scene: Scene) -> Blocked | None:

@@ -31,8 +31,7 @@ def propose(scene: Scene) -> Proposal:
         if isinstance(proposed, Blocked):
             blocked.append(proposed)
         else:
-            scene.accept(proposed)
-            commands.append(proposed)
+            commands.append(scene.accept(proposed))
     return Proposal(tuple(commands), tuple(blocked))
 
 

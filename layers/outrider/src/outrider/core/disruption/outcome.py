@@ -25,19 +25,21 @@ def after(
     state: ClusterState, commands: Sequence[Command], catalog: Catalog, now: datetime
 ) -> ClusterState:
     """Return *state* once *commands* are carried out and every pod runs where it was expected."""
-    for command in commands:
-        target = {placement.pod: placement.node for placement in command.placements}
-        target |= {pod: launch.name for launch in command.launches for pod in launch.pods}
-        rest = state.without(*command.nodes)
-        moved = [
-            replace(pod, node_name=target[pod.key], started=now)
-            for name in command.nodes
-            for pod in state.pods_on(name)
-            if pod.key in target
-        ]
-        coming = expected_nodes(command.launches, catalog, rest, now)
-        state = replace(rest, nodes=(*rest.nodes, *coming), pods=(*rest.pods, *moved), _index={})
-    return state
+    if not commands:
+        return state
+    gone = [name for command in commands for name in command.nodes]
+    launches = [launch for command in commands for launch in command.launches]
+    target = {item.pod: item.node for command in commands for item in command.placements}
+    target |= {pod: launch.name for launch in launches for pod in launch.pods}
+    rest = state.without(*gone)
+    moved = [
+        replace(pod, node_name=target[pod.key], started=now)
+        for name in gone
+        for pod in state.pods_on(name)
+        if pod.key in target
+    ]
+    coming = expected_nodes(launches, catalog, rest, now)
+    return replace(rest, nodes=(*rest.nodes, *coming), pods=(*rest.pods, *moved), _index={})
 
 
 def expected_nodes(

@@ -1,35 +1,38 @@
 """What a disruption method sees: the cluster as this pass has made it, and what budgets are left.
 
 Methods run one after the other, each on the cluster that the commands before it leave behind, so
-that the commands of one pass can be carried out together. `relocate` answers the one question that
-every method asks: if these nodes went, where would their pods go? It is the planner's own answer,
-on "the cluster without these nodes".
+that the commands of one pass can be carried out together: a node that takes pods in a pass is not
+taken itself, and no pod moves twice. `relocate` answers the one question that every method asks:
+if these nodes went, where would their pods go? It is the planner's own answer, on "the cluster
+without these nodes", from a cluster that is compiled once a pass (`core.scheduling.whatif`).
 
-A pod that would end on a node that is not up yet, or in a launch shared with pods that wait
-already, has no place that can be relied on (F147, statement 116); nodes that only just received or
-lost a pod take no moved ones (F146).
+A pod that would end on a node that is not up yet has no place that can be relied on (F147,
+statement 116); pods that wait already, and room that is to be kept free, take their places first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
+from itertools import count
 
 from outrider.apis.node import Node
-from outrider.apis.pod import Pod
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
 from outrider.core.disruption.budgets import Allowance
 from outrider.core.disruption.candidates import Candidate, candidates
-from outrider.core.disruption.cost import Prices
-from outrider.core.disruption.outcome import expected_nodes
+from outrider.core.disruption.cost import Prices, disruption_cost, ratio
+from outrider.core.disruption.outcome import after, expected_nodes
 from outrider.core.disruption.result import Blocked, Code, Command
 from outrider.core.protection import movable
+from outrider.core.scheduling.gang import gangs
 from outrider.core.scheduling.plan import pending, plan
 from outrider.core.scheduling.policy import DEFAULT
 from outrider.core.scheduling.policy import Policy as PlanPolicy
 from outrider.core.scheduling.result import Launch, Placement
+from outrider.core.scheduling.whatif import WhatIf
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,14 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Relocation:
-    """Where the pods of some nodes would go; `lost` says why that cannot be relied on."""
+    """Where the pods of some nodes would go; `lost` says why that cannot be relied on, `left` which
+    pods have no place at all.
+    """
 
     nodes: tuple[str, ...]
-    placements: tuple[Placement, ...]
-    launches: tuple[Launch, ...]
+    placements: tuple[Placement, ...] = ()
+    launches: tuple[Launch, ...] = ()
+    left: tuple[str, ...] = ()
     lost: str = ""
 
 
@@ -61,8 +67,11 @@ class Scene:
     allowance: Allowance
     prices: Prices
     expired: Callable[[], bool]
-    candidates: tuple[Candidate, ...]
-    waiting: tuple[Pod, ...] = ()
+    pools: Mapping[str, tuple[float, float]]  # price and disruption cost of each pool's candidates
+    _left: dict[str, Candidate]
+    _taking: dict[str, Blocked] = field(default_factory=dict)
+    _accepted: list[Command] = field(default_factory=list)
+    _standing: tuple[int, ClusterState] | None = None
 
     @classmethod
     def open(
@@ -75,21 +84,109 @@ class Scene:
     ) -> tuple[Scene, tuple[Blocked, ...]]:
         """Return the scene at the beginning of a pass, and the nodes that nobody may take."""
         free, blocked = candidates(state, now)
+        prices = Prices(catalog)
         scene = cls(
             state=state,
             catalog=catalog,
             policy=policy,
             now=now,
             allowance=Allowance(state, now),
-            prices=Prices(catalog),
+            prices=prices,
             expired=expired,
-            candidates=free,
-            waiting=pending(state, now),
+            pools=_pools(free, prices),
+            _left={candidate.name: candidate for candidate in free},
         )
         return scene, blocked
 
-    def relocate(self, chosen: Sequence[Candidate], *, avoid: Iterable[str] = ()) -> Relocation:
-        """Return where the pods of the *chosen* nodes would go; nodes to *avoid* take none."""
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Return the nodes that may still go, by name."""
+        return tuple(self._left.values())
+
+    @property
+    def taking(self) -> Mapping[str, Blocked]:
+        """Return the nodes that take pods in this pass, and so stay."""
+        return self._taking
+
+    def candidate(self, name: str) -> Candidate | None:
+        """Return the candidate called *name*, None where it is gone or takes pods."""
+        return self._left.get(name)
+
+    def relocate(
+        self,
+        chosen: Sequence[Candidate],
+        *,
+        avoid: Collection[str] = (),
+        launching: bool = True,
+    ) -> Relocation:
+        """Return where the pods of the *chosen* nodes would go; nodes to *avoid* take none.
+
+        Without *launching* only nodes that exist take any.
+        """
+        names = tuple(candidate.name for candidate in chosen)
+        if any(pod.key in self._gang_members for item in chosen for pod in item.pods):
+            return self._afresh(chosen, avoid, launching=launching)
+        answer = self._cluster.without(
+            names, avoid=avoid, launching=launching, expired=self.expired
+        )
+        moved = {pod.key for candidate in chosen for pod in candidate.pods}
+        return Relocation(
+            nodes=names,
+            placements=tuple(item for item in answer.placements if item.pod in moved),
+            launches=answer.launches,
+            left=answer.left,
+            lost=self._unreliable(answer.left, answer.placements),
+        )
+
+    def accept(self, command: Command) -> Command:
+        """Go on as if *command* were carried out; return it with launch names of its own."""
+        named = replace(command, launches=tuple(self._named(item) for item in command.launches))
+        for name in named.nodes:
+            self.allowance.spend(self._left.pop(name).pool.name)
+        for placement in named.placements:
+            self._left.pop(placement.node, None)
+            self._taking.setdefault(placement.node, _takes_pods(placement.node))
+        if "_cluster" in self.__dict__:
+            coming = expected_nodes(named.launches, self.catalog, self.state, self.now)
+            self._cluster.remove(named.nodes, named.placements, coming)
+        self._accepted.append(named)
+        return named
+
+    def price(self, chosen: Iterable[Candidate]) -> float:
+        """Return what the *chosen* nodes cost an hour together."""
+        return self.prices.total(candidate.node for candidate in chosen)
+
+    @cached_property
+    def _cluster(self) -> WhatIf:
+        """Compile the cluster as the commands so far leave it."""
+        state = self._now_standing()
+        moving = tuple(pod for name in self._left for pod in state.pods_on(name) if movable(pod))
+        return WhatIf(
+            state,
+            moving,
+            pending(state, self.now),
+            self.catalog,
+            self.policy.plan,
+            preference=self._preference(),
+        )
+
+    def _preference(self) -> dict[str, int]:
+        """Return in which order nodes take pods: those that nobody would take away first."""
+        ordered = sorted(
+            self._left.values(),
+            key=lambda item: (ratio(self.prices.of(item.node) or 0.0, item.pods), item.name),
+        )
+        return {candidate.name: place for place, candidate in enumerate(ordered, 1)}
+
+    @cached_property
+    def _gang_members(self) -> frozenset[str]:
+        pods = [pod for candidate in self._left.values() for pod in candidate.pods]
+        return frozenset(key for gang in gangs(self.state, pods).values() for key in gang.members)
+
+    def _afresh(
+        self, chosen: Sequence[Candidate], avoid: Collection[str], *, launching: bool
+    ) -> Relocation:
+        """Return the same as `relocate`, from a plan that keeps gangs whole."""
         names = tuple(candidate.name for candidate in chosen)
         moved = tuple(
             replace(pod, node_name="", nominated_node_name="")
@@ -97,64 +194,58 @@ class Scene:
             for pod in candidate.pods
             if movable(pod)
         )
-        if not moved:
-            return Relocation(names, (), ())
-        after = _closed(self.state.without(*names), frozenset(avoid))
+        keys = {pod.key for pod in moved}
+        after_them = _closed(self._now_standing().without(*names), frozenset(avoid))
+        waiting = pending(after_them, self.now)
         made = plan(
-            after,
-            (*moved, *self.waiting),
+            after_them,
+            (*moved, *waiting),
             self.catalog,
             self.policy.plan,
             self.now,
             expired=self.expired,
         )
-        keys = {pod.key for pod in moved}
-        launches = tuple(launch for launch in made.launches if keys & set(launch.pods))
+        used = tuple(launch for launch in made.launches if keys & set(launch.pods))
+        left = tuple(item.pod for item in made.rejections if item.pod in keys)
         placements = tuple(item for item in made.placements if item.pod in keys)
-        lost = [rejection.pod for rejection in made.rejections if rejection.pod in keys]
-        return Relocation(
-            names, placements, launches, _unreliable(after, lost, launches, placements, keys)
-        )
+        lost = self._unreliable(left, placements)
+        if any(not set(launch.pods) <= keys for launch in used):
+            lost = lost or "its pods would share a new node with pods that wait already"
+        if not launching:
+            left = (*left, *(pod for launch in used for pod in launch.pods))
+            used = ()
+        return Relocation(names, placements, used, left, lost)
 
-    def accept(self, command: Command) -> None:
-        """Go on as if *command* were carried out."""
-        gone = set(command.nodes)
-        for candidate in self.candidates:
-            if candidate.name in gone:
-                self.allowance.spend(candidate.pool.name)
-        target = {placement.pod: placement.node for placement in command.placements}
-        moved = [
-            replace(pod, node_name=target[pod.key])
-            for name in command.nodes
-            for pod in self.state.pods_on(name)
-            if pod.key in target
-        ]
-        rest = self.state.without(*command.nodes)
-        coming = expected_nodes(command.launches, self.catalog, rest, self.now)
-        self.state = replace(
-            rest,
-            pods=(*rest.pods, *moved),
-            nodes=(*rest.nodes, *(_full(node, len(rest.nodes)) for node in coming)),
-            _index={},
-        )
-        hosts = set(target.values())
-        self.candidates = tuple(
-            replace(
-                candidate,
-                pods=(
-                    *candidate.pods,
-                    *(pod for pod in moved if pod.node_name == candidate.name),
-                ),
-            )
-            if candidate.name in hosts
-            else candidate
-            for candidate in self.candidates
-            if candidate.name not in gone
-        )
+    def _now_standing(self) -> ClusterState:
+        """Return the cluster as the commands so far leave it; what they launch takes no more."""
+        if self._standing is not None and self._standing[0] == len(self._accepted):
+            return self._standing[1]
+        state = after(self.state, self._accepted, self.catalog, self.now)
+        coming = {launch.name for command in self._accepted for launch in command.launches}
+        state = _closed(state, frozenset(coming))
+        self._standing = (len(self._accepted), state)
+        return state
 
-    def price(self, chosen: Iterable[Candidate]) -> float:
-        """Return what the *chosen* nodes cost an hour together."""
-        return self.prices.total(candidate.node for candidate in chosen)
+    def _unreliable(self, left: Sequence[str], placements: Sequence[Placement]) -> str:
+        """Return why the places found cannot be relied on, or ""."""
+        if left:
+            return f"pod {left[0]} would have no place"
+        for placement in placements:
+            node = self.state.node(placement.node)
+            if node is None or not (node.initialized or not node.node_pool):
+                return f"pod {placement.pod} would need {placement.node}, which is not up yet"
+        return ""
+
+    def _named(self, launch: Launch) -> Launch:
+        """Return *launch* under a name that no node and no other launch of the pass has."""
+        numbers = (f"{launch.node_pool}-{number}" for number in count(1))
+        name = next(name for name in numbers if name not in self._names)
+        self._names.add(name)
+        return replace(launch, name=name)
+
+    @cached_property
+    def _names(self) -> set[str]:
+        return {node.name for node in self.state.nodes}
 
 
 def budget_spent(candidate: Candidate, reason: str) -> Blocked:
@@ -168,39 +259,27 @@ def homeless(candidate: Candidate, why: str) -> Blocked:
     return Blocked(candidate.name, Code.PODS_UNSCHEDULABLE, why)
 
 
-def _full(node: Node, number: int) -> Node:
-    """Return a node to come under a name of its own.
+def _takes_pods(name: str) -> Blocked:
+    return Blocked(name, Code.NOMINATED, "it takes pods of other nodes in this pass")
 
-    It counts against limits and takes nothing more: it was sized for its own pods.
-    """
-    return replace(node, name=f"{node.name}.{number}", unschedulable=True)
+
+def _pools(free: Iterable[Candidate], prices: Prices) -> dict[str, tuple[float, float]]:
+    """Return what the candidates of each pool cost, and cost to disrupt, when the pass begins."""
+    found: dict[str, tuple[float, float]] = {}
+    for candidate in free:
+        price, disruption = found.get(candidate.pool.name, (0.0, 0.0))
+        found[candidate.pool.name] = (
+            price + (prices.of(candidate.node) or 0.0),
+            disruption + disruption_cost(candidate.pods),
+        )
+    return found
 
 
 def _closed(state: ClusterState, names: frozenset[str]) -> ClusterState:
     """Return *state* with the nodes called *names* taking no pods."""
     if not names:
         return state
-    nodes = tuple(
+    nodes: tuple[Node, ...] = tuple(
         replace(node, unschedulable=True) if node.name in names else node for node in state.nodes
     )
     return replace(state, nodes=nodes, _index={})
-
-
-def _unreliable(
-    state: ClusterState,
-    lost: Sequence[str],
-    launches: Sequence[Launch],
-    placements: Sequence[Placement],
-    moved: set[str],
-) -> str:
-    """Return why the places found cannot be relied on, or ""."""
-    if lost:
-        return f"pod {lost[0]} would have no place"
-    for launch in launches:
-        if not set(launch.pods) <= moved:
-            return "its pods would share a new node with pods that wait already"
-    for placement in placements:
-        node = state.node(placement.node)
-        if node is None or not node.initialized:
-            return f"pod {placement.pod} would need {placement.node}, which is not up yet"
-    return ""

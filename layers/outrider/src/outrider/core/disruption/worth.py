@@ -123,10 +123,9 @@ def _unbalanced(scene: Scene, chosen: Sequence[Candidate], saving: float) -> str
         if candidate.pool.spec.disruption.consolidation_policy == BALANCED
     }
     for name in sorted(pools):
-        whole = [candidate for candidate in scene.candidates if candidate.pool.name == name]
+        cost, whole = scene.pools[name]
         moved = [candidate for candidate in chosen if candidate.pool.name == name]
-        cost = scene.price(whole)
-        disruption = _disruption(moved) / _disruption(whole) if whole else 0.0
+        disruption = _disruption(moved) / whole if whole > 0 else 0.0
         score = (saving / cost) / disruption if cost > 0 and disruption > 0 else float("inf")
         if score < APPROVAL:
             return f"NodePool {name} is Balanced: a score of {score:.2f} is below {APPROVAL}"
