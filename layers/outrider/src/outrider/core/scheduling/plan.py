@@ -175,7 +175,7 @@ def _best(problem: Problem, expired: Expired) -> Solution:
     ]
     contents = Contents(problem)
     run = Run.of(problem, contents)
-    left = queue.drain(
+    left = queue.drain_runs(
         order, problem.classes, partial(firstfit.place, run), problem.hopeless, lambda: False
     )
     plain = Solution(run, left, FIRST_FIT)

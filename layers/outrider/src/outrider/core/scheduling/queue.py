@@ -10,13 +10,15 @@ is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import groupby
 
 from outrider.apis.pod import Pod
 from outrider.core.scheduling.demand import Ask, PodClass
 
-Place = Callable[[int, Ask], bool]
-"""Puts a pod somewhere; answers whether it could."""
+Place = Callable[[Sequence[int], Ask], int]
+"""Puts pods that ask the same somewhere, one after the other; answers how many, from the first
+on."""
 
 
 def ordered(pods: Sequence[Pod], promised: Collection[int] = ()) -> list[int]:
@@ -40,11 +42,28 @@ def _importance(pod: Pod, *, is_new: bool) -> tuple[int, bool, int, int, float, 
 def drain(
     order: Sequence[int],
     class_of: Sequence[PodClass],
+    place: Callable[[int, Ask], bool],
+    hopeless: Callable[[Ask], bool],
+    expired: Callable[[], bool],
+) -> dict[int, Ask]:
+    """Place the pods of *order* one by one with *place*, which answers whether it could; return
+    those left, each with its last ask (see `drain_runs`)."""
+
+    def placed(pods: Sequence[int], ask: Ask) -> int:
+        return next((at for at, pod in enumerate(pods) if not place(pod, ask)), len(pods))
+
+    return drain_runs(order, class_of, placed, hopeless, expired)
+
+
+def drain_runs(
+    order: Sequence[int],
+    class_of: Sequence[PodClass],
     place: Place,
     hopeless: Callable[[Ask], bool],
     expired: Callable[[], bool],
 ) -> dict[int, Ask]:
-    """Place the pods of *order* with *place*; return those left, each with its last ask.
+    """Place the pods of *order* with *place*, neighbours that ask the same together; return those
+    left, each with its last ask.
 
     An ask that failed is not tried again before something else was placed. Preferences that are
     *hopeless* whatever happens give way at once, the others when a round has placed nothing.
@@ -56,20 +75,36 @@ def drain(
     while waiting and not expired():
         before = placed
         left: list[int] = []
-        for pod in waiting:
-            asks = class_of[pod].asks
-            while level[pod] + 1 < len(asks) and hopeless(asks[level[pod]]):
-                level[pod] += 1
-            ask = asks[level[pod]]
-            if failed.get(ask.index) != placed and place(pod, ask):
-                placed += 1
-                continue
-            failed[ask.index] = placed
-            left.append(pod)
+        for ask, pods in _runs(waiting, class_of, level, hopeless):
+            done = 0
+            if failed.get(ask.index) != placed:
+                done = place(pods, ask)
+                placed += done
+            if done < len(pods):
+                failed[ask.index] = placed
+                left += pods[done:]
         waiting = left
         if placed == before and not _relaxed(waiting, class_of, level):
             break
     return {pod: class_of[pod].asks[level[pod]] for pod in waiting}
+
+
+def _runs(
+    waiting: Sequence[int],
+    class_of: Sequence[PodClass],
+    level: dict[int, int],
+    hopeless: Callable[[Ask], bool],
+) -> Iterator[tuple[Ask, list[int]]]:
+    """Yield the pods of *waiting* in runs that ask the same, with what they ask."""
+    for _, members in groupby(waiting, key=lambda pod: (class_of[pod].index, level[pod])):
+        pods = list(members)
+        asks, step = class_of[pods[0]].asks, level[pods[0]]
+        first = step
+        while step + 1 < len(asks) and hopeless(asks[step]):
+            step += 1
+        if step != first:
+            level.update(dict.fromkeys(pods, step))
+        yield asks[step], pods
 
 
 def _relaxed(waiting: Sequence[int], class_of: Sequence[PodClass], level: dict[int, int]) -> bool:

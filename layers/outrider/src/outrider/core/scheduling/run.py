@@ -1,17 +1,19 @@
 """One run of packing: what is still free, what is planned so far, and the moves that are legal.
 
 Decides whether a pod may be put on an existing node, into a bin that is planned, or into a new
-bin, and carries it out: room, counts, ports, volumes, limits and reservations stay true. Bins are
-kept as arrays (what they still take, which domain they settled on), so that the bins worth asking
-about are found by one comparison for all of them. Refuses to choose between legal moves:
-strategies do.
+bin, and carries it out: room, counts, ports, volumes, limits and reservations stay true. A bin that
+is one of many is made once and repeated. Which bins are worth asking is `roster`'s business.
+Refuses to choose between legal moves: strategies do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,24 +25,17 @@ from outrider.core.scheduling.demand import Ask
 from outrider.core.scheduling.hostports import conflict
 from outrider.core.scheduling.problem import Problem
 from outrider.core.scheduling.result import Code
+from outrider.core.scheduling.roster import Bin, Roster
 from outrider.core.scheduling.shelf import Shelf
 from outrider.core.scheduling.supply import Amounts, Mask, distinct, holding
 from outrider.core.scheduling.topology import Topology
 from outrider.core.scheduling.volumes import over_limit
 
-_SOME = 64
+__all__ = ["Bin", "Move", "Run"]
+
 _UNLIMITED: Amounts = np.zeros(0, np.int64)
-
-
-@dataclass(eq=False, slots=True)
-class Bin:
-    """One planned node."""
-
-    index: int
-    content: Content
-    pods: list[tuple[int, Ask]]
-    reservation: str | None
-    committed: Amounts  # of its pool's limits
+_WAYS = 64
+"""So many ways of settling topology keys are tried, to know whether a bin is full for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,30 +67,30 @@ class Run:
     place_volumes: dict[int, tuple[frozenset[tuple[str, str]], dict[str, int]]]
     budgets: list[Amounts]
     slots: dict[str, int]
-    bins: list[Bin] = field(default_factory=list)
+    roster: Roster
     placements: dict[int, int] = field(default_factory=dict)  # pod -> place
-    steps: int = 0
-    _head: Amounts = field(default_factory=lambda: np.zeros((0, 0), np.int64))
-    _pods: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    _dead: dict[int, Mask] = field(default_factory=dict)
-    _settled: dict[str, NDArray[np.int32]] = field(default_factory=dict)
-    _codes: dict[str, dict[str, int]] = field(default_factory=dict)
+    _moves: dict[tuple[int, int], Move] = field(default_factory=dict)
 
     @classmethod
     def of(cls, problem: Problem, contents: Contents | None = None) -> Run:
         """Return a fresh run; *contents* of another run over the same problem may be shared."""
+        contents = contents or Contents(problem)
         return cls(
             problem=problem,
-            contents=contents or Contents(problem),
+            contents=contents,
             topology=Topology(problem, problem.start.copy()),
             room=problem.table.room.copy(),
             place_ports={},
             place_volumes={},
             budgets=[shelf.budget.copy() for shelf in problem.shelves],
             slots={item.id: item.instances for item in problem.reservations.items},
-            _head=np.zeros((_SOME, len(problem.axis.names)), np.int64),
-            _pods=np.zeros(_SOME, np.int64),
+            roster=Roster(contents),
         )
+
+    @property
+    def bins(self) -> list[Bin]:
+        """Return the planned nodes, in the order in which they were opened."""
+        return self.roster.bins
 
     @property
     def price_per_hour(self) -> float:
@@ -155,69 +150,69 @@ class Run:
                 counts[driver] = counts.get(driver, 0) + count
             self.place_volumes[node] = (attached | ask.volumes.shared, counts)
         self.topology.placed_on_node(ask, node)
-        self.steps += 1
 
     # Planned nodes.
 
     def candidates(self, ask: Ask) -> NDArray[np.int64]:
         """Return the bins that may take a pod of *ask*, fewest pods first; each is to be asked."""
-        count = len(self.bins)
-        if not count:
-            return np.zeros(0, np.int64)
-        mask = holding(self._head[:count], ask.request)
-        dead = self._dead.get(ask.index)
-        if dead is not None:
-            mask &= ~dead[:count]
-        for key, admitted in self.topology.admitted(ask).items():
-            if admitted.only is None and not admitted.never:
-                continue
-            if admitted.shut:
-                return np.zeros(0, np.int64)
-            mask &= self._where_settled(key, admitted.has)[:count]
-        found = np.flatnonzero(mask)
-        return found[np.argsort(self._pods[found], kind="stable")]
+        return self.roster.candidates(ask, self.topology.admitted(ask))
 
-    def _where_settled(self, key: str, has: Callable[[str | None], bool]) -> Mask:
-        """Return the bins that are not settled on a domain that is shut."""
-        codes = self._codes_of(key)
-        names = self._codes[key]
-        table = np.ones(len(names) + 1, bool)
-        for value, code in names.items():
-            table[code] = has(value)
-        return table[codes]
+    def first(self, ask: Ask) -> tuple[Bin, Move] | None:
+        """Return the first of the candidates that takes a pod of *ask*, and the way into it."""
+        if self._wants_neighbours(ask):
+            return self.roster.first_of(self.candidates(ask), partial(self.into, ask))
+        return self.roster.first(ask, self.topology.admitted(ask), partial(self.into, ask))
 
-    def _codes_of(self, key: str) -> NDArray[np.int32]:
-        codes = self._settled.get(key)
-        if codes is None:
-            codes = np.full(len(self._pods), -1, np.int32)
-            self._settled[key] = codes
-            self._codes[key] = {}
-            for known in self.bins:
-                self._settle(key, known)
-        return codes
-
-    def _settle(self, key: str, changed: Bin) -> None:
-        values = self.contents.domains(changed.content, key)
-        if len(values) == 1:
-            names = self._codes[key]
-            value = next(iter(values))
-            self._settled[key][changed.index] = names.setdefault(value, len(names))
+    def _wants_neighbours(self, ask: Ask) -> bool:
+        """Return whether a node that refuses a pod may take it once others are there."""
+        items = self.problem.tallies.items
+        return any(items[tally].hosted for near in ask.near for tally in near.tallies)
 
     def into(self, ask: Ask, known: Bin) -> Move | None:
         """Return the best way of a pod of *ask* into a bin, None where there is none."""
-        refusal = self.topology.refuses(ask, known.content)
-        if refusal is not None:
-            if self._is_final(ask, refusal):
-                self._bury(ask, known)
-            return None
-        move = self._best(ask, known.content, known.committed)
-        if (
-            move is None
-            and not ask.keys
-            and not self.problem.shelves[known.content.shelf.index].limited
-        ):
-            self._bury(ask, known)
+        if ask.tied:
+            refusal = self.topology.refuses(ask, known.content)
+            if refusal is not None:
+                if self._is_final(ask, refusal):
+                    self.roster.bury(ask, known)
+                return None
+        limited = known.content.shelf.limited
+        if ask.keys or limited:
+            move = self._best(ask, known.content, known.committed)
+            full = move is None and not limited and self._is_full(ask, known.content)
+        else:
+            move = self._only_move(ask, known.content)
+            full = move is None
+        if full:
+            self.roster.bury(ask, known)
         return move
+
+    def _only_move(self, ask: Ask, content: Content) -> Move | None:
+        """Return the way into *content* that depends on nothing else."""
+        grown = content.steps.get((ask.index, ())) or self.contents.after(content, ask, ())
+        if isinstance(grown, Code):
+            return None
+        key = (id(content), ask.index)
+        move = self._moves.get(key)
+        if move is None:
+            move = self._moves[key] = Move(grown, (), 0, _UNLIMITED)
+        return move
+
+    def _is_full(self, ask: Ask, content: Content) -> bool:
+        """Return whether a pod of *ask* fits into *content* whatever domain is open to it."""
+        choices: list[list[tuple[str, str]]] = []
+        for key in ask.keys:
+            values = self.contents.domains(content, key)
+            if values:
+                choices.append([(key, value) for value in sorted(values)])
+            elif self.topology.needs_label(ask, key):
+                return True
+        if prod(map(len, choices)) > _WAYS:
+            return False
+        return all(
+            isinstance(self.contents.after(content, ask, choice), Code)
+            for choice in product(*choices)
+        )
 
     def _is_final(self, ask: Ask, refusal: Code) -> bool:
         """Return whether a refusal by neighbours on the node will never be taken back.
@@ -227,17 +222,6 @@ class Run:
         return refusal is Code.POD_ANTI_AFFINITY or (
             refusal is Code.TOPOLOGY_SPREAD and self.problem.launchable(ask)
         )
-
-    def _bury(self, ask: Ask, known: Bin) -> None:
-        """Remember that a bin will never take a pod of *ask*: bins only narrow."""
-        dead = self._dead.get(ask.index)
-        if dead is None or len(dead) < len(self._pods):
-            larger = np.zeros(len(self._pods), bool)
-            if dead is not None:
-                larger[: len(dead)] = dead
-            dead = larger
-            self._dead[ask.index] = dead
-        dead[known.index] = True
 
     def _best(self, ask: Ask, content: Content, committed: Amounts) -> Move | None:
         best: Move | None = None
@@ -329,20 +313,13 @@ class Run:
             self.budgets[index] -= move.committed - known.committed
         known.content, known.committed = move.content, move.committed
         known.pods.append((pod, ask))
-        self._changed(known)
-        self._count(ask, move)
+        self.roster.changed(known)
+        self._count(ask, move.content, move.domains)
 
-    def _count(self, ask: Ask, move: Move) -> None:
+    def _count(self, ask: Ask, content: Content, domains: Domains, times: int = 1) -> None:
         if ask.counted:
-            counting = [item for item in ask.counted if self.contents.counts(move.content, item)]
-            self.topology.placed_in_bin(ask, dict(move.domains), counting)
-        self.steps += 1
-
-    def _changed(self, known: Bin) -> None:
-        self._head[known.index] = known.content.head
-        self._pods[known.index] = known.content.pods
-        for key in self._settled:
-            self._settle(key, known)
+            counting = [item for item in ask.counted if self.contents.counts(content, item)]
+            self.topology.placed_in_bin(ask, dict(domains), counting, times)
 
     # New nodes.
 
@@ -402,22 +379,44 @@ class Run:
     def open(self, pod: int, ask: Ask, move: Move) -> Bin:
         """Put *pod* into a new bin by *move*."""
         made = Bin(len(self.bins), move.content, [(pod, ask)], move.reservation, move.committed)
-        if made.index == len(self._pods):
-            self._grow()
         self.bins.append(made)
-        self.budgets[move.content.shelf.index] -= move.committed
+        if move.content.shelf.limited:
+            self.budgets[move.content.shelf.index] -= move.committed
         if move.reservation is not None:
             self.slots[move.reservation] -= 1
-        self._changed(made)
-        self._count(ask, move)
+        self._count(ask, move.content, move.domains)
         return made
 
-    def _grow(self) -> None:
-        size = len(self._pods)
-        self._head = np.concatenate((self._head, np.zeros_like(self._head)))
-        self._pods = np.concatenate((self._pods, np.zeros_like(self._pods)))
-        for key, codes in self._settled.items():
-            self._settled[key] = np.concatenate((codes, np.full(size, -1, np.int32)))
-        for index, dead in self._dead.items():
-            if len(dead) < 2 * size:
-                self._dead[index] = np.concatenate((dead, np.zeros(2 * size - len(dead), bool)))
+    def is_repeatable(self, ask: Ask) -> bool:
+        """Return whether a bin of nothing but pods of *ask* leaves the next one as it was itself.
+
+        It does where no domain is counted, no reservation runs out and no limit is used up.
+        """
+        return (
+            not ask.keys
+            and not ask.near
+            and not self.problem.reservations.items
+            and not any(
+                shelf.limited and self.problem.rows(ask, shelf).any()
+                for shelf in self.problem.shelves
+            )
+        )
+
+    def repeat(
+        self, model: Bin, settled: Mapping[int, Domains], pods: Iterable[Sequence[int]]
+    ) -> None:
+        """Open a bin like *model* for each of *pods*, whose asks are the model's, in its order.
+
+        *settled* gives, by index, the domains of the model's asks. No reservation is touched, and
+        that the limits have room for all of the bins has been seen to.
+        """
+        asks = [ask for _, ask in model.pods]
+        content, first = model.content, len(self.bins)
+        for mine in pods:
+            holding_them = list(zip(mine, asks, strict=True))
+            self.bins.append(Bin(len(self.bins), content, holding_them, None, model.committed))
+        times = len(self.bins) - first
+        if content.shelf.limited:
+            self.budgets[content.shelf.index] -= model.committed * times
+        for ask, count in Counter(asks).items():
+            self._count(ask, content, settled[ask.index], times * count)

@@ -124,15 +124,15 @@ class Counts:
             list(self.total),
         )
 
-    def add(self, tally: int, domain: str) -> None:
-        """Count one pod in *domain*."""
+    def add(self, tally: int, domain: str, times: int = 1) -> None:
+        """Count one pod, or so many, in *domain*."""
         numbers = self.by_domain[tally]
-        numbers[domain] = numbers.get(domain, 0) + 1
-        self.total[tally] += 1
+        numbers[domain] = numbers.get(domain, 0) + times
+        self.total[tally] += times
 
-    def add_in_bin(self, tally: int) -> None:
-        """Count one pod on a planned node, which keeps the number itself."""
-        self.total[tally] += 1
+    def add_in_bin(self, tally: int, times: int = 1) -> None:
+        """Count one pod, or so many, on planned nodes, which keep the number themselves."""
+        self.total[tally] += times
 
     def add_on_node(self, tally: int, node: int, domain: str | None) -> None:
         """Count one pod on the existing node of index *node*, whose label has value *domain*."""

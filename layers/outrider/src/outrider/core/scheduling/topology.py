@@ -191,14 +191,17 @@ class Topology:
                 self.counts.add_on_node(tally, node, domain)
         self.version += bool(ask.counted)
 
-    def placed_in_bin(self, ask: Ask, domains: dict[str, str], counting: list[int]) -> None:
-        """Count a pod of *ask* on a planned node in *domains*, for the tallies *counting* it."""
+    def placed_in_bin(
+        self, ask: Ask, domains: dict[str, str], counting: list[int], times: int = 1
+    ) -> None:
+        """Count *times* a pod of *ask* on planned nodes in *domains*, for the tallies *counting*
+        it."""
         for tally in counting:
             item = self.problem.tallies.items[tally]
             if item.hosted:
-                self.counts.add_in_bin(tally)
+                self.counts.add_in_bin(tally, times)
             elif item.key in domains:
-                self.counts.add(tally, domains[item.key])
+                self.counts.add(tally, domains[item.key], times)
         self.version += bool(ask.counted)
 
 

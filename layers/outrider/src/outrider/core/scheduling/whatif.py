@@ -261,7 +261,7 @@ class WhatIf:
         contents = Contents(problem)
         run = Run.of(problem, contents)
         place = partial(firstfit.place, run)
-        left = queue.drain(order, problem.classes, place, problem.hopeless, lambda: False)
+        left = queue.drain_runs(order, problem.classes, place, problem.hopeless, lambda: False)
         plain = Solution(run, left, FIRST_FIT)
         if expired() or problem.policy.strategy == FIRST_FIT:
             return plain
