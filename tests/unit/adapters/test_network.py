@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from outrider.adapters.aws.network import term_filters
-from outrider.apis.nodeclass import SecurityGroupSelectorTerm as Term
+from outrider.apis.selectors import SecurityGroupSelectorTerm as Term
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 What the API server refuses and what `outrider plan` refuses cannot drift apart in shape: types,
 enums, patterns, bounds and defaults come from the models. Rules between fields are the models'
-validators said again in CEL, each with the message that Karpenter's own CRDs give. Structural
-schemas as apiextensions/v1 asks for: no references, no nulls, unknown fields pruned in `spec` and
-kept in `status`.
+validators said again in CEL (`outrider.apis.rules`). Structural schemas as apiextensions/v1 asks
+for: no references, no nulls, unknown fields pruned in `spec` and kept in `status`.
+
+Wider than Karpenter's own where its schema insists on what has one natural meaning: requirements
+may be left out (none), so may consolidateAfter (0s), and a budget's `nodes` may be a number.
 
 Refuses to install anything: CRDs that a cluster has already are a Karpenter's and stay.
 """
@@ -16,11 +18,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from outrider.apis import model, nodeclaim, nodeclass, nodepool, overlay
+from outrider.apis.kubelet import Kubelet
+from outrider.apis.rules import RULES, Rule
 
 Json = dict[str, Any]
 
-_NUMBER = r"(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
-QUANTITY = rf"^(\+|-)?{_NUMBER}(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?{_NUMBER}))?$"
+QUANTITY = (
+    r"^\+?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?[0-9]{1,3}))?$"
+)
+"""A quantity that is not negative: none of the kinds has room for less than nothing."""
 KEPT = (
     "type",
     "description",
@@ -33,11 +39,17 @@ KEPT = (
     "maximum",
     "minItems",
     "minLength",
+    "minProperties",
     "minimum",
     "pattern",
     "required",
 )
-Rule = tuple[str, str]  # CEL, message
+# Maps that are read field by field elsewhere: their schema is that model's, and the rest is kept.
+OPEN: Mapping[tuple[type[model.Model], str], type[model.Model]] = {
+    (nodeclass.EC2NodeClassSpec, "kubelet"): Kubelet,
+}
+# Lists whose items differ from one another.
+SETS = frozenset({(nodepool.Budget, "reasons")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +107,7 @@ KINDS: tuple[Kind, ...] = (
             ("ID", "string", ".status.providerID", 1),
             ("NodePool", "string", r".metadata.labels.karpenter\.sh/nodepool", 1),
             ("NodeClass", "string", ".spec.nodeClassRef.name", 1),
+            ("Drifted", "string", '.status.conditions[?(@.type=="Drifted")].status', 1),
         ),
     ),
     Kind(
@@ -118,196 +131,6 @@ KINDS: tuple[Kind, ...] = (
         short=("overlays",),
     ),
 )
-
-_REQUIREMENTS: Sequence[Rule] = (
-    (
-        "self.all(x, x.operator == 'In' ? x.values.size() != 0 : true)",
-        "requirements with operator 'In' must have a value defined",
-    ),
-    (
-        (
-            "self.all(x, (x.operator == 'Gt' || x.operator == 'Lt' || x.operator == 'Gte' ||"
-            " x.operator == 'Lte') ? (x.values.size() == 1 && int(x.values[0]) >= 0) : true)"
-        ),
-        "operators 'Gt', 'Lt', 'Gte' and 'Lte' must have a single positive integer value",
-    ),
-    (
-        (
-            "self.all(x, (x.operator == 'In' && has(x.minValues)) ?"
-            " x.values.size() >= x.minValues : true)"
-        ),
-        (
-            "requirements with 'minValues' must have at least that many values specified"
-            " in the 'values' field"
-        ),
-    ),
-)
-
-
-def _not_owned(key: str) -> Sequence[Rule]:
-    """Return the rules of label keys that a user may set: what Karpenter or the node own is out."""
-    return (
-        (
-            (
-                f"self.all(x, {key} == 'karpenter.sh/capacity-type' ||"
-                f" (!{key}.startsWith('karpenter.sh/') &&"
-                f" !{key}.matches('^[^/]*[.]karpenter[.]sh/')))"
-            ),
-            'label domain "karpenter.sh" is restricted',
-        ),
-        (
-            f"self.all(x, {key} != 'kubernetes.io/hostname')",
-            'label "kubernetes.io/hostname" is restricted',
-        ),
-    )
-
-
-def _one_way(*ways: str) -> Sequence[Rule]:
-    """Return the rules of selector terms that may be given in one of *ways* each."""
-    given = " || ".join(f"has(x.{way})" for way in ways)
-    named = ", ".join(f"'{way}'" for way in ways)
-    rules = [(f"self.all(x, {given})", f"expected at least one, got none, [{named}]")]
-    for way in ways[1:]:
-        others = " || ".join(f"has(x.{other})" for other in ways if other != way)
-        rules.append(
-            (
-                f"!self.exists(x, has(x.{way}) && ({others}))",
-                f"'{way}' is mutually exclusive, cannot be set with a combination of other fields",
-            )
-        )
-    return rules
-
-
-# Rules between fields, by model and by the field (its name in the API) they are about; "" is the
-# model itself.
-RULES: Mapping[tuple[type[model.Model], str], Sequence[Rule]] = {
-    (nodepool.NodePoolSpec, ""): (
-        (
-            "!(has(self.replicas) && has(self.weight))",
-            "'weight' cannot be set together with 'replicas'",
-        ),
-        (
-            "has(self.replicas) == has(oldSelf.replicas)",
-            "cannot go between static (replicas set) and dynamic (replicas unset) provisioning",
-        ),
-        (
-            "!has(self.replicas) || !has(self.limits) || self.limits.all(k, k == 'nodes')",
-            "only 'limits.nodes' goes with 'replicas'",
-        ),
-    ),
-    (nodepool.Disruption, "budgets"): (
-        (
-            "self.all(x, has(x.schedule) == has(x.duration))",
-            "'schedule' must be set with 'duration'",
-        ),
-    ),
-    (nodepool.TemplateMeta, "labels"): _not_owned("x"),
-    (nodepool.TemplateSpec, "requirements"): (*_REQUIREMENTS, *_not_owned("x.key")),
-    (nodepool.TemplateSpec, "nodeClassRef"): (
-        ("self.group == oldSelf.group", "nodeClassRef.group is immutable"),
-        ("self.kind == oldSelf.kind", "nodeClassRef.kind is immutable"),
-    ),
-    (nodeclaim.NodeClaimSpec, ""): (("self == oldSelf", "spec is immutable"),),
-    (nodeclaim.NodeClaimSpec, "requirements"): _REQUIREMENTS,
-    (overlay.NodeOverlaySpec, "requirements"): _REQUIREMENTS,
-    (overlay.NodeOverlaySpec, ""): (
-        (
-            "!(has(self.price) && has(self.priceAdjustment))",
-            "cannot set both 'price' and 'priceAdjustment'",
-        ),
-    ),
-    (nodeclass.EC2NodeClassSpec, ""): (
-        (
-            "has(self.role) != has(self.instanceProfile)",
-            "must specify exactly one of ['role', 'instanceProfile']",
-        ),
-        (
-            "has(self.amiFamily) || self.amiSelectorTerms.exists(x, has(x.alias))",
-            "must specify amiFamily if amiSelectorTerms does not contain an alias",
-        ),
-    ),
-    (nodeclass.EC2NodeClassSpec, "subnetSelectorTerms"): _one_way("tags", "id"),
-    (nodeclass.EC2NodeClassSpec, "securityGroupSelectorTerms"): (
-        *_one_way("tags", "id", "name"),
-        (
-            "!self.exists(x, has(x.id) && has(x.vpcID))",
-            "'id' is mutually exclusive, cannot be set with a combination of other fields",
-        ),
-    ),
-    (nodeclass.EC2NodeClassSpec, "amiSelectorTerms"): (
-        (
-            (
-                "self.all(x, has(x.tags) || has(x.id) || has(x.name) || has(x.alias) ||"
-                " has(x.ssmParameter))"
-            ),
-            "expected at least one, got none, ['tags', 'id', 'name', 'alias', 'ssmParameter']",
-        ),
-        (
-            (
-                "!self.exists(x, has(x.id) && (has(x.alias) || has(x.tags) || has(x.name) ||"
-                " has(x.owner)))"
-            ),
-            "'id' is mutually exclusive, cannot be set with a combination of other fields",
-        ),
-        (
-            "!(self.exists(x, has(x.alias)) && self.size() != 1)",
-            (
-                "'alias' is mutually exclusive, cannot be set with a combination of other"
-                " amiSelectorTerms"
-            ),
-        ),
-    ),
-    (nodeclass.EC2NodeClassSpec, "capacityReservationSelectorTerms"): (
-        (
-            (
-                "self.all(x, has(x.tags) || has(x.id) || has(x.ownerID) ||"
-                " has(x.instanceMatchCriteria))"
-            ),
-            "expected one of ['tags', 'id', 'ownerID', 'instanceMatchCriteria'], got none",
-        ),
-        (
-            (
-                "!self.exists(x, has(x.id) && (has(x.tags) || has(x.ownerID) ||"
-                " has(x.instanceMatchCriteria)))"
-            ),
-            "'id' is mutually exclusive, cannot be set with a combination of other fields",
-        ),
-    ),
-    (nodeclass.EC2NodeClassSpec, "blockDeviceMappings"): (
-        (
-            "self.filter(x, has(x.rootVolume) && x.rootVolume).size() <= 1",
-            "must have only one blockDeviceMappings with rootVolume",
-        ),
-    ),
-    (nodeclass.BlockDevice, ""): (
-        (
-            "has(self.snapshotID) || has(self.volumeSize)",
-            "snapshotID or volumeSize must be defined",
-        ),
-        (
-            "!has(self.volumeInitializationRate) || has(self.snapshotID)",
-            "snapshotID must be set when volumeInitializationRate is set",
-        ),
-    ),
-    (nodeclass.EC2NodeClassSpec, "tags"): (
-        ("self.all(k, k != '')", "empty tag keys aren't supported"),
-        (
-            (
-                "!self.exists(k, k == 'eks:eks-cluster-name' ||"
-                " k.startsWith('kubernetes.io/cluster/') || k == 'karpenter.sh/nodepool' ||"
-                " k == 'karpenter.sh/nodeclaim' ||"
-                " k == 'karpenter.k8s.aws/ec2nodeclass')"
-            ),
-            "tag contains a restricted tag key",
-        ),
-    ),
-}
-# Maps that are read field by field elsewhere: their schema is that model's, and the rest is kept.
-OPEN: Mapping[tuple[type[model.Model], str], type[model.Model]] = {
-    (nodeclass.EC2NodeClassSpec, "kubelet"): nodeclass.Kubelet,
-}
-# A number in these is as good as its text, as YAML without quotes makes it.
-NUMBER_OR_TEXT = frozenset({(nodeclass.Kubelet, "maxPods")})
 
 
 def crds() -> list[Json]:
@@ -393,6 +216,8 @@ def _structural(node: Json, definitions: Mapping[str, Json]) -> Json:
     node = _followed(node, definitions)
     if node.get("x-outrider") == "quantities":
         return _quantities()
+    if "anyOf" in node:
+        return _number_or_text(node)
     result = {key: node[key] for key in KEPT if key in node}
     if "const" in node:
         result["enum"] = [node["const"]]
@@ -407,6 +232,20 @@ def _structural(node: Json, definitions: Mapping[str, Json]) -> Json:
     if node.get("default"):
         result["default"] = _without_nulls(node["default"])
     return result
+
+
+def _number_or_text(node: Json) -> Json:
+    """Return the schema of what may be a number or text: a number is never negative here."""
+    ways = {way["type"]: way for way in node["anyOf"]}
+    result: Json = {
+        "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "x-kubernetes-int-or-string": True,
+        "pattern": ways["string"]["pattern"],
+        "x-kubernetes-validations": [
+            {"rule": "type(self) != int || self >= 0", "message": "must not be negative"}
+        ],
+    }
+    return {**result, **({"default": node["default"]} if node.get("default") else {})}
 
 
 def _without_nulls(value: Any) -> Any:
@@ -457,14 +296,14 @@ def _field(
     """Return the schema of the field *name* of *owner*, with the rules that are about it."""
     if owner is None:
         return _structural(node, definitions)
-    if (owner, name) in NUMBER_OR_TEXT:
-        return {"x-kubernetes-int-or-string": True}
     if (owner, name) in OPEN:
         return {
             **_schema(OPEN[owner, name]),
             "x-kubernetes-preserve-unknown-fields": True,
         }
     result = _structural(node, definitions)
+    if (owner, name) in SETS:
+        result["x-kubernetes-list-type"] = "set"
     _add_rules(result, RULES.get((owner, name), ()))
     return result
 
@@ -478,11 +317,9 @@ def _add_rules(schema: Json, rules: Sequence[Rule]) -> None:
 def _quantities() -> Json:
     return {
         "type": "object",
-        "additionalProperties": {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "pattern": QUANTITY,
-            "x-kubernetes-int-or-string": True,
-        },
+        "additionalProperties": _number_or_text(
+            {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": QUANTITY}]}
+        ),
     }
 
 

@@ -1,17 +1,28 @@
 """The ground of the pydantic models: how Karpenter's kinds are read.
 
 camelCase outside, snake_case inside; frozen; unknown fields are kept, as the API server keeps them
-for newer versions of a CRD. `read` turns pydantic's findings into one InvalidManifest with the
-field's path as a person would write it. Refuses to know any kind.
+for newer versions of a CRD. Types are strict and nulls count as absent, as in the API server: the
+text "5" is no number there, and `taints: null` is no taint. `read` turns pydantic's findings into
+one InvalidManifest with the field's path as a person would write it. Refuses to know any kind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+import orjson
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from outrider.apis import quantity
@@ -39,24 +50,65 @@ class Model(BaseModel):
 
 Body = TypeVar("Body", bound=Model)
 
+LABEL_KEY = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*(\/))?"
+    r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$"
+)
+LABEL_VALUE = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
+
 
 def read(model: type[Body], value: object, path: str) -> Body:
     """Return *value* as *model*; *path* is where it stands in its object."""
+    said = {} if value is None else _without_nulls(value)
     try:
-        return model.model_validate({} if value is None else value)
+        text = orjson.dumps(said)
+    except TypeError:
+        raise InvalidManifest("holds a value that JSON has no room for", path=path) from None
+    try:
+        return model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        message = first["msg"].removeprefix("Value error, ")
-        raise InvalidManifest(message, path=_path(path, first["loc"])) from None
+        raise _finding(error, said, path) from None
 
 
-def _path(path: str, location: tuple[int | str, ...]) -> str:
+def _without_nulls(value: object) -> object:
+    """Return *value* without fields that are null: the API server drops them before it looks."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
+
+
+def _finding(error: ValidationError, said: object, path: str) -> InvalidManifest:
+    """Return pydantic's first finding; of a field that may be this or that, the one that fits."""
+    findings = error.errors(include_url=False, include_context=False, include_input=False)
+    places = [_path(path, finding["loc"], said) for finding in findings]
+    alike = [found for found, place in zip(findings, places, strict=True) if place == places[0]]
+    told = next((found for found in alike if found["type"] not in _OF_ANOTHER_TYPE), alike[0])
+    return InvalidManifest(told["msg"].removeprefix("Value error, "), path=places[0])
+
+
+_OF_ANOTHER_TYPE = frozenset({"int_type", "string_type"})
+
+
+def _path(path: str, location: tuple[int | str, ...], said: object) -> str:
+    """Return where a finding is in what was *said*: without pydantic's names for alternatives."""
+    here: Any = said
     for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+        if isinstance(part, int):
+            path += f"[{part}]"
+            here = here[part] if isinstance(here, list) and part < len(here) else None
+        elif isinstance(here, Mapping):  # anything else has no fields: an alternative's name
+            path += f".{part}"
+            here = here.get(part)
     return path
 
 
 def _amounts(value: object) -> object:
+    if isinstance(value, Mapping):
+        fractions = [name for name, amount in value.items() if isinstance(amount, float)]
+        if fractions:
+            raise ValueError(f"{fractions[0]}: must be a whole number or text")
     try:
         return quantity.resources(value)
     except InvalidManifest as error:
@@ -87,9 +139,10 @@ NillableDuration = Annotated[str, Field(pattern=r"^(([0-9]+(s|m|h))+|Never)$")]
 class TaintSpec(Model):
     """A taint as it is written; `value` gives the planner's Taint."""
 
-    key: Annotated[str, Field(min_length=1, max_length=253)]
-    value: Annotated[str, Field(max_length=63)] = ""
-    effect: Annotated[str, Field(pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$")]
+    key: Annotated[str, Field(min_length=1, pattern=LABEL_KEY)]
+    value: Annotated[str, Field(pattern=LABEL_KEY)] = ""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
+    time_added: Instant | None = None
 
     def taint(self) -> Taint:
         """Return the planner's value."""
@@ -130,6 +183,13 @@ class Conditioned(Model):
 class NodeClassRef(Model):
     """Which node class a NodePool or NodeClaim uses."""
 
-    group: Annotated[str, Field(min_length=1, pattern="^[^/]*$")]
-    kind: Annotated[str, Field(min_length=1)]
-    name: Annotated[str, Field(min_length=1)]
+    group: Annotated[str, Field(pattern="^[^/]*$")]
+    kind: str
+    name: str
+
+    @field_validator("group", "kind", "name")
+    @classmethod
+    def _is_said(cls, value: str, field: ValidationInfo) -> str:
+        if not value:
+            raise ValueError(f"{field.field_name} may not be empty")
+        return value

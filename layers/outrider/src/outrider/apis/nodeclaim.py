@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from outrider.apis import meta
 from outrider.apis.fields import Json
@@ -25,7 +25,7 @@ from outrider.apis.model import (
     read,
 )
 from outrider.apis.placement import Taint
-from outrider.apis.requirement import RequirementSpec
+from outrider.apis.requirement import IN_CLAIMS, RequirementSpec, refuse_owned
 
 LAUNCHED, REGISTERED, INITIALIZED = "Launched", "Registered", "Initialized"
 CONSOLIDATABLE, DRIFTED, READY = "Consolidatable", "Drifted", "Ready"
@@ -47,6 +47,14 @@ class NodeClaimSpec(Model):
     startup_taints: tuple[TaintSpec, ...] = ()
     expire_after: NillableDuration = "720h"
     termination_grace_period: Duration | None = None
+
+    @field_validator("requirements")
+    @classmethod
+    def _keys_may_be_asked_for(
+        cls, requirements: tuple[RequirementSpec, ...]
+    ) -> tuple[RequirementSpec, ...]:
+        refuse_owned((requirement.key for requirement in requirements), IN_CLAIMS)
+        return requirements
 
 
 class NodeClaimStatus(Conditioned):

@@ -19,139 +19,26 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from outrider.apis import meta
 from outrider.apis.fields import Json
+from outrider.apis.kubelet import Kubelet
 from outrider.apis.labels import PAUSED
 from outrider.apis.meta import ObjectMeta
 from outrider.apis.model import Conditioned, Instant, Model, read
 from outrider.apis.requirement import RequirementSpec
+from outrider.apis.selectors import (
+    FAMILIES,
+    AMISelectorTerm,
+    CapacityReservationSelectorTerm,
+    PlacementGroupSelector,
+    Said,
+    SecurityGroupSelectorTerm,
+    SubnetSelectorTerm,
+    images_one_way,
+    not_all_mix,
+)
+from outrider.errors import InvalidManifest
 
 HASH_VERSION = "outrider-v1"
-FAMILIES = {
-    "al2": "AL2",
-    "al2023": "AL2023",
-    "bottlerocket": "Bottlerocket",
-    "windows2019": "Windows2019",
-    "windows2022": "Windows2022",
-    "windows2025": "Windows2025",
-}
 CUSTOM = "Custom"
-
-Tags = Annotated[Mapping[str, str], Field(max_length=20)]
-
-
-def _no_empty_tags(tags: Mapping[str, str]) -> None:
-    if any(not key or not value for key, value in tags.items()):
-        raise ValueError("empty tag keys or values aren't supported")
-
-
-class SubnetSelectorTerm(Model):
-    """Subnets by tags (all must match) or by id."""
-
-    tags: Tags = Field(default_factory=dict)
-    id: Annotated[str, Field(pattern="^subnet-[0-9a-z]+$")] | None = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> SubnetSelectorTerm:
-        _no_empty_tags(self.tags)
-        if not self.tags and not self.id:
-            raise ValueError("expected at least one, got none, ['tags', 'id']")
-        if self.tags and self.id:
-            raise ValueError("'id' is mutually exclusive, cannot be set with other fields")
-        return self
-
-
-class SecurityGroupSelectorTerm(Model):
-    """Security groups by tags, id or name; by tags or name within one VPC, if it is named."""
-
-    tags: Tags = Field(default_factory=dict)
-    id: Annotated[str, Field(pattern="^sg-[0-9a-z]+$")] | None = None
-    name: str | None = None
-    vpc_id: Annotated[str, Field(pattern="^vpc-[0-9a-z]+$")] | None = Field(
-        default=None, alias="vpcID"
-    )
-
-    @model_validator(mode="after")
-    def _one_way(self) -> SecurityGroupSelectorTerm:
-        _no_empty_tags(self.tags)
-        given = sum(bool(part) for part in (self.tags, self.id, self.name))
-        if given == 0:
-            raise ValueError("expected at least one, got none, ['tags', 'id', 'name']")
-        if given > 1:
-            raise ValueError("'id', 'name' and 'tags' are mutually exclusive")
-        if self.id and self.vpc_id:
-            raise ValueError("'id' is mutually exclusive, cannot be set with other fields")
-        return self
-
-
-class CapacityReservationSelectorTerm(Model):
-    """Capacity reservations by tags, id, owner or match criteria."""
-
-    tags: Tags = Field(default_factory=dict)
-    id: Annotated[str, Field(pattern="^cr-[0-9a-z]+$")] | None = None
-    owner_id: Annotated[str, Field(pattern="^[0-9]{12}$")] | None = Field(
-        default=None, alias="ownerID"
-    )
-    instance_match_criteria: Literal["open", "targeted"] | None = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> CapacityReservationSelectorTerm:
-        _no_empty_tags(self.tags)
-        others = bool(self.tags or self.owner_id or self.instance_match_criteria)
-        if not self.id and not others:
-            raise ValueError(
-                "expected one of ['tags', 'id', 'ownerID', 'instanceMatchCriteria'], got none"
-            )
-        if self.id and others:
-            raise ValueError("'id' is mutually exclusive, cannot be set with other fields")
-        return self
-
-
-class PlacementGroupSelector(Model):
-    """A placement group by name or id."""
-
-    name: str | None = None
-    id: str | None = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> PlacementGroupSelector:
-        if bool(self.name) == bool(self.id):
-            raise ValueError("exactly one of 'name' and 'id' must be set")
-        return self
-
-
-class AMISelectorTerm(Model):
-    """Images by alias, tags, id, name and owner, or SSM parameter."""
-
-    alias: Annotated[str, Field(max_length=60)] | None = None
-    tags: Tags = Field(default_factory=dict)
-    id: Annotated[str, Field(pattern="ami-[0-9a-z]+")] | None = None
-    name: str | None = None
-    owner: str | None = None
-    ssm_parameter: str | None = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> AMISelectorTerm:
-        _no_empty_tags(self.tags)
-        others = bool(self.tags or self.name or self.owner)
-        given = sum((bool(self.alias), bool(self.id), bool(self.ssm_parameter), others))
-        if given == 0:
-            raise ValueError(
-                "expected at least one, got none, ['tags', 'id', 'name', 'alias', 'ssmParameter']"
-            )
-        if given > 1:
-            raise ValueError("'alias', 'id' and 'ssmParameter' are mutually exclusive")
-        if self.alias:
-            _check_alias(self.alias)
-        return self
-
-
-def _check_alias(alias: str) -> None:
-    family, at, version = alias.partition("@")
-    if not at or not family or not version:
-        raise ValueError("'alias' is improperly formatted, must match the format 'family@version'")
-    if family.lower() not in FAMILIES:
-        raise ValueError(f"family is not supported, must be one of: {', '.join(FAMILIES)}")
-    if family.lower().startswith("windows") and version != "latest":
-        raise ValueError("windows families may only specify version 'latest'")
 
 
 class BlockDevice(Model):
@@ -162,7 +49,7 @@ class BlockDevice(Model):
     iops: int | None = None
     kms_key_id: str | None = Field(default=None, alias="kmsKeyID")
     snapshot_id: str | None = Field(default=None, alias="snapshotID")
-    throughput: Annotated[int, Field(ge=125, le=2000)] | None = None
+    throughput: int | None = None
     volume_initialization_rate: Annotated[int, Field(ge=100, le=300)] | None = None
     volume_size: (
         Annotated[
@@ -181,7 +68,7 @@ class BlockDevice(Model):
     def _has_a_size(self) -> BlockDevice:
         if self.snapshot_id is None and self.volume_size is None:
             raise ValueError("snapshotID or volumeSize must be defined")
-        if self.volume_initialization_rate is not None and self.snapshot_id is None:
+        if self.volume_initialization_rate is not None and not self.snapshot_id:
             raise ValueError("snapshotID must be set when volumeInitializationRate is set")
         return self
 
@@ -221,54 +108,13 @@ class ConnectionTracking(Model):
     udp_timeout: Annotated[int, Field(ge=30, le=60)] | None = None
 
 
-class Kubelet(Model):
-    """The kubelet's configuration: what sizes a node is understood, the rest is passed on."""
-
-    cluster_dns: tuple[str, ...] = Field(default=(), alias="clusterDNS")
-    max_pods: Annotated[int, Field(ge=0)] | str | None = None
-    pods_per_core: Annotated[int, Field(ge=0)] | None = None
-    system_reserved: Mapping[str, str] = Field(default_factory=dict)
-    kube_reserved: Mapping[str, str] = Field(default_factory=dict)
-    eviction_hard: Mapping[str, str] = Field(default_factory=dict)
-    eviction_soft: Mapping[str, str] = Field(default_factory=dict)
-    eviction_soft_grace_period: Mapping[str, str] = Field(default_factory=dict)
-    eviction_max_pod_grace_period: int | None = None
-    image_gc_high_threshold_percent: Annotated[int, Field(ge=0, le=100)] | None = Field(
-        default=None, alias="imageGCHighThresholdPercent"
-    )
-    image_gc_low_threshold_percent: Annotated[int, Field(ge=0, le=100)] | None = Field(
-        default=None, alias="imageGCLowThresholdPercent"
-    )
-    cpu_cfs_quota: bool | None = Field(default=None, alias="cpuCFSQuota")
-
-    @field_validator(
-        "system_reserved", "kube_reserved", "eviction_hard", "eviction_soft", mode="before"
-    )
-    @classmethod
-    def _numbers_are_fine(cls, value: object) -> object:
-        if not isinstance(value, Mapping):
-            return value
-        return {
-            key: str(item)
-            if isinstance(item, (int, float)) and not isinstance(item, bool)
-            else item
-            for key, item in value.items()
-        }
-
-    @model_validator(mode="after")
-    def _thresholds_fit(self) -> Kubelet:
-        high, low = self.image_gc_high_threshold_percent, self.image_gc_low_threshold_percent
-        if high is not None and low is not None and high <= low:
-            raise ValueError("imageGCHighThresholdPercent must be greater than the low one")
-        if set(self.eviction_soft) != set(self.eviction_soft_grace_period):
-            raise ValueError("evictionSoft and evictionSoftGracePeriod must name the same signals")
-        return self
-
-
 def _kubelet(value: object) -> object:
     """Check the fields that are understood and keep the map as it was written."""
     if isinstance(value, Mapping):
-        Kubelet.model_validate(value)
+        try:
+            read(Kubelet, value, "")
+        except InvalidManifest as error:
+            raise ValueError(str(error).removeprefix(".")) from None
     return value
 
 
@@ -279,8 +125,8 @@ class CpuOptions(Model):
 
 
 _RESERVED_TAGS = re.compile(
-    r"^(eks:eks-cluster-name|kubernetes\.io/cluster/.*|karpenter\.sh/nodepool|karpenter\.sh/nodeclaim"
-    r"|karpenter\.k8s\.aws/ec2nodeclass)$"
+    r"^(eks:eks-cluster-name$|kubernetes\.io/cluster|karpenter\.sh/nodepool$"
+    r"|karpenter\.sh/nodeclaim$|karpenter\.k8s\.aws/ec2nodeclass$)"
 )
 
 
@@ -303,8 +149,8 @@ class EC2NodeClassSpec(Model):
         | None
     ) = None
     user_data: str | None = None
-    role: Annotated[str, Field(min_length=1)] | None = None
-    instance_profile: Annotated[str, Field(min_length=1)] | None = None
+    role: Said | None = None
+    instance_profile: Said | None = None
     tags: Mapping[str, str] = Field(default_factory=dict)
     kubelet: Annotated[Mapping[str, Any], BeforeValidator(_kubelet)] | None = None
     block_device_mappings: tuple[BlockDeviceMapping, ...] = Field(default=(), max_length=50)
@@ -318,6 +164,37 @@ class EC2NodeClassSpec(Model):
     connection_tracking: ConnectionTracking | None = None
     cpu_options: CpuOptions | None = None
 
+    @field_validator("subnet_selector_terms")
+    @classmethod
+    def _ways_to_subnets(
+        cls, terms: tuple[SubnetSelectorTerm, ...]
+    ) -> tuple[SubnetSelectorTerm, ...]:
+        not_all_mix(terms, "id", ("tags",))
+        return terms
+
+    @field_validator("security_group_selector_terms")
+    @classmethod
+    def _ways_to_security_groups(
+        cls, terms: tuple[SecurityGroupSelectorTerm, ...]
+    ) -> tuple[SecurityGroupSelectorTerm, ...]:
+        not_all_mix(terms, "id", ("tags", "name"))
+        not_all_mix(terms, "name", ("tags", "id"))
+        return terms
+
+    @field_validator("capacity_reservation_selector_terms")
+    @classmethod
+    def _ways_to_reservations(
+        cls, terms: tuple[CapacityReservationSelectorTerm, ...]
+    ) -> tuple[CapacityReservationSelectorTerm, ...]:
+        not_all_mix(terms, "id", ("tags", "ownerID", "instanceMatchCriteria"))
+        return terms
+
+    @field_validator("ami_selector_terms")
+    @classmethod
+    def _ways_to_images(cls, terms: tuple[AMISelectorTerm, ...]) -> tuple[AMISelectorTerm, ...]:
+        images_one_way(terms)
+        return terms
+
     @field_validator("tags")
     @classmethod
     def _tags_are_the_users(cls, tags: Mapping[str, str]) -> Mapping[str, str]:
@@ -325,7 +202,7 @@ class EC2NodeClassSpec(Model):
             if not key:
                 raise ValueError("empty tag keys aren't supported")
             if _RESERVED_TAGS.match(key):
-                raise ValueError(f"tag {key!r} is restricted")
+                raise ValueError(f"tag contains a restricted tag matching {key}")
         return tags
 
     @field_validator("block_device_mappings")
@@ -340,14 +217,13 @@ class EC2NodeClassSpec(Model):
         if (self.role is None) == (self.instance_profile is None):
             raise ValueError("must specify exactly one of ['role', 'instanceProfile']")
         aliases = [term.alias for term in self.ami_selector_terms if term.alias]
-        if aliases and len(self.ami_selector_terms) > 1:
-            raise ValueError(
-                "'alias' is mutually exclusive, cannot be set with other amiSelectorTerms"
-            )
         if not aliases and self.ami_family is None:
             raise ValueError("must specify amiFamily if amiSelectorTerms does not contain an alias")
         if aliases and self.ami_family not in {None, CUSTOM, _family_of(aliases[0])}:
-            raise ValueError("amiFamily must be the alias's family or Custom")
+            family = _family_of(aliases[0])
+            raise ValueError(
+                f"if set, amiFamily must be '{family}' or 'Custom' when using its alias"
+            )
         return self
 
     @property
@@ -359,7 +235,7 @@ class EC2NodeClassSpec(Model):
 
 
 def _family_of(alias: str) -> str:
-    return FAMILIES[alias.partition("@")[0].lower()]
+    return FAMILIES[alias.partition("@")[0]]
 
 
 class Subnet(Model):

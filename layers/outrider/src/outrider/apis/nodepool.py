@@ -15,11 +15,12 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import Field, field_validator, model_validator
 
-from outrider.apis import cron, meta
+from outrider.apis import meta
 from outrider.apis.fields import Json
 from outrider.apis.labels import NODECLASS_GROUP, PAUSED
 from outrider.apis.meta import ObjectMeta
 from outrider.apis.model import (
+    LABEL_VALUE,
     Amounts,
     Conditioned,
     Duration,
@@ -30,8 +31,7 @@ from outrider.apis.model import (
     read,
 )
 from outrider.apis.placement import Taint
-from outrider.apis.requirement import RequirementSpec, refuse_owned
-from outrider.errors import InvalidManifest
+from outrider.apis.requirement import IN_POOLS, RequirementSpec, refuse_owned
 
 HASH_VERSION = "outrider-v1"
 """Not Karpenter's v3: its hash of the same template is another number."""
@@ -42,18 +42,25 @@ WHEN_EMPTY, WHEN_EMPTY_OR_UNDERUTILIZED, BALANCED = (
 )
 NODES = "nodes"
 """The limit that counts machines."""
+BUDGET = r"^((100|[0-9]{1,2})%|[0-9]+)$"
+SCHEDULE = (
+    r"^(@(annually|yearly|monthly|weekly|daily|midnight|hourly))|"
+    r"((.+)\s(.+)\s(.+)\s(.+)\s(.+))$"
+)
 
 
 class TemplateMeta(Model):
     """Labels and annotations that every node of the pool gets."""
 
-    labels: Mapping[str, str] = Field(default_factory=dict, max_length=100)
+    labels: Mapping[str, Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]] = Field(
+        default_factory=dict, max_length=100
+    )
     annotations: Mapping[str, str] = Field(default_factory=dict)
 
     @field_validator("labels")
     @classmethod
     def _nobody_else_owns_them(cls, labels: Mapping[str, str]) -> Mapping[str, str]:
-        refuse_owned(labels)
+        refuse_owned(labels, IN_POOLS)
         return labels
 
 
@@ -72,7 +79,7 @@ class TemplateSpec(Model):
     def _keys_may_be_asked_for(
         cls, requirements: tuple[RequirementSpec, ...]
     ) -> tuple[RequirementSpec, ...]:
-        refuse_owned(requirement.key for requirement in requirements)
+        refuse_owned((requirement.key for requirement in requirements), IN_POOLS)
         return requirements
 
     @model_validator(mode="after")
@@ -93,10 +100,14 @@ class Template(Model):
 
 
 class Budget(Model):
-    """How many nodes may be disrupted at once, and when."""
+    """How many nodes may be disrupted at once, and when.
 
-    nodes: Annotated[str, Field(pattern=r"^((100|[0-9]{1,2})%|[0-9]+)$")] = "10%"
-    schedule: str | None = None
+    A schedule of the right shape that no clock can follow (minute 61) is let in: such a budget
+    allows nothing (`core.disruption.budgets`).
+    """
+
+    nodes: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=BUDGET)] = "10%"
+    schedule: Annotated[str, Field(pattern=SCHEDULE)] | None = None
     duration: Annotated[str, Field(pattern=r"^((([0-9]+(h|m))|([0-9]+h[0-9]+m))(0s)?)$")] | None = (
         None
     )
@@ -104,20 +115,17 @@ class Budget(Model):
         default=None, max_length=50
     )
 
-    @field_validator("nodes", mode="before")
+    @field_validator("nodes")
     @classmethod
-    def _a_number_is_fine(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    def _as_text(cls, value: int | str) -> str:
+        return str(value)
 
-    @field_validator("schedule")
+    @field_validator("reasons")
     @classmethod
-    def _is_cron(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                cron.parse(value)
-            except InvalidManifest as error:
-                raise ValueError(str(error)) from None
-        return value
+    def _said_once(cls, reasons: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if reasons is not None and len(set(reasons)) < len(reasons):
+            raise ValueError("a reason is there twice")
+        return reasons
 
     @model_validator(mode="after")
     def _schedule_needs_duration(self) -> Budget:
@@ -149,9 +157,9 @@ class NodePoolSpec(Model):
     def _static_pools_are_plain(self) -> NodePoolSpec:
         if self.replicas is not None:
             if self.weight is not None:
-                raise ValueError("'weight' cannot be set together with 'replicas'")
+                raise ValueError("'weight' is not supported on static NodePools")
             if set(self.limits) - {NODES}:
-                raise ValueError("only 'limits.nodes' goes with 'replicas'")
+                raise ValueError("only 'limits.nodes' is supported on static NodePools")
         return self
 
 

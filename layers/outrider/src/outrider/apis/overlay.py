@@ -15,8 +15,9 @@ from outrider.apis import meta
 from outrider.apis.fields import Json
 from outrider.apis.meta import ObjectMeta
 from outrider.apis.model import Amounts, Model, read
-from outrider.apis.requirement import RequirementSpec
+from outrider.apis.requirement import IN_OVERLAYS, RequirementSpec, refuse_owned
 
+ADJUSTMENT = r"^(([+-]([0-9]*\.?[0-9]+))|(\+[0-9]*\.?[0-9]+%)|(-[0-9]{1,2}(\.[0-9]+)?%)|(-100%))$"
 _KUBELETS_OWN = frozenset({"cpu", "memory", "ephemeral-storage", "pods"})
 
 
@@ -24,13 +25,8 @@ class NodeOverlaySpec(Model):
     """spec."""
 
     requirements: tuple[RequirementSpec, ...] = Field(default=(), max_length=100)
-    price: Annotated[str, Field(pattern=r"^\d+(\.\d+)?$")] | None = None
-    price_adjustment: (
-        Annotated[
-            str, Field(pattern=r"^(([+-](\d*\.?\d+))|(\+(\d*\.?\d+%))|(-(\d{1,2}(\.\d+)?%|100%)))$")
-        ]
-        | None
-    ) = None
+    price: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$")] | None = None
+    price_adjustment: Annotated[str, Field(pattern=ADJUSTMENT)] | None = None
     capacity: Amounts = Field(default_factory=dict)
     weight: Annotated[int, Field(ge=1, le=10000)] | None = None
 
@@ -39,8 +35,18 @@ class NodeOverlaySpec(Model):
     def _only_extended_resources(cls, capacity: Amounts) -> Amounts:
         owned = sorted(_KUBELETS_OWN & set(capacity))
         if owned:
-            raise ValueError(f"{owned[0]} may not be overlaid")
+            raise ValueError(f"{owned[0]}: invalid resource restricted")
         return capacity
+
+    @field_validator("requirements")
+    @classmethod
+    def _ask_for_something(
+        cls, requirements: tuple[RequirementSpec, ...]
+    ) -> tuple[RequirementSpec, ...]:
+        refuse_owned((requirement.key for requirement in requirements), IN_OVERLAYS, aws=False)
+        if any(item.operator == "NotIn" and not item.values for item in requirements):
+            raise ValueError("requirements with operator 'NotIn' must have a value defined")
+        return requirements
 
     @model_validator(mode="after")
     def _one_way_to_price(self) -> NodeOverlaySpec:

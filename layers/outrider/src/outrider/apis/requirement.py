@@ -1,7 +1,8 @@
 """One requirement of a NodePool, a NodeClaim or a NodeOverlay, with Karpenter's own rules.
 
-Decides which keys may be asked for and which values go with which operator; refuses to know what a
-requirement means: `core.requirements` does.
+Decides which keys may be asked for and which values go with which operator, exactly as Karpenter's
+CRDs do: values beside Exists are ignored there, and NotIn without values excludes nothing. Refuses
+to know what a requirement means: `core.requirements` does.
 """
 
 from __future__ import annotations
@@ -11,19 +12,30 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from outrider.apis.labels import CAPACITY_TYPE, HOSTNAME, NODEPOOL, normalise
-from outrider.apis.model import Model
-from outrider.apis.placement import check_values
-from outrider.errors import InvalidManifest
-
-LABEL_KEY = (
-    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*(\/))?"
-    r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$"
-)
-OWNED = frozenset({CAPACITY_TYPE})
-"""Keys of the karpenter.sh domain that people may use."""
+from outrider.apis.labels import CAPACITY_TYPE, HOSTNAME, NODECLASS_LABEL, NODEPOOL
+from outrider.apis.model import LABEL_KEY, Model
 
 Operator = Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt", "Gte", "Lte"]
+BOUNDS = frozenset({"Gt", "Lt", "Gte", "Lte"})
+_LONGEST_BOUND = 18  # digits: int64 has 19
+
+INSTANCE_LABELS = "karpenter.k8s.aws/instance-"
+"""What labels of instance types begin with; each release of Karpenter has new ones."""
+AWS_LABELS = frozenset(
+    f"karpenter.k8s.aws/{name}"
+    for name in (
+        "capacity-reservation-id",
+        "capacity-reservation-interruptible",
+        "capacity-reservation-type",
+        "placement-group-id",
+        "placement-group-partition",
+    )
+)
+"""Further labels of the karpenter.k8s.aws domain that people may use."""
+IN_POOLS = frozenset({CAPACITY_TYPE, *AWS_LABELS})
+IN_CLAIMS = frozenset({CAPACITY_TYPE, NODEPOOL, NODECLASS_LABEL, *AWS_LABELS})
+IN_OVERLAYS = frozenset({CAPACITY_TYPE, NODEPOOL})
+"""Keys of Karpenter's domains that people may use in the requirements of each kind."""
 
 
 class RequirementSpec(Model):
@@ -36,21 +48,37 @@ class RequirementSpec(Model):
 
     @model_validator(mode="after")
     def _values_go_with_the_operator(self) -> RequirementSpec:
-        try:
-            check_values(self.operator, self.values, "values")
-        except InvalidManifest as error:
-            raise ValueError(f"values {error.problem}") from None
-        if self.operator in {"Gt", "Lt", "Gte", "Lte"} and self.values[0].startswith("-"):
-            raise ValueError(f"values must be one positive integer with {self.operator}")
-        if self.operator == "In" and self.min_values and len(set(self.values)) < self.min_values:
-            raise ValueError(f"values must have at least minValues ({self.min_values}) entries")
+        if self.operator == "In" and not self.values:
+            raise ValueError("values: requirements with operator 'In' must have a value defined")
+        if self.operator in BOUNDS and not (len(self.values) == 1 and _is_bound(self.values[0])):
+            raise ValueError(
+                "values: requirements operator 'Gt', 'Lt', 'Gte', or 'Lte' must have a single"
+                " positive integer value"
+            )
+        if self.operator == "In" and self.min_values and len(self.values) < self.min_values:
+            raise ValueError(
+                "values: requirements with 'minValues' must have at least that many values"
+                " specified in the 'values' field"
+            )
         return self
 
 
-def refuse_owned(keys: Iterable[str], allowed: frozenset[str] = OWNED) -> None:
-    """Raise ValueError where one of *keys* belongs to Karpenter or to the node itself."""
+def _is_bound(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _LONGEST_BOUND
+
+
+def refuse_owned(keys: Iterable[str], allowed: frozenset[str], *, aws: bool = True) -> None:
+    """Raise ValueError where one of *keys* is Karpenter's or the node's own and not *allowed*.
+
+    The domain karpenter.k8s.aws is looked at where *aws* is set.
+    """
     for key in keys:
-        domain = key.partition("/")[0] if "/" in key else ""
-        owned = domain == "karpenter.sh" or domain.endswith(".karpenter.sh")
-        if normalise(key) in {HOSTNAME, NODEPOOL} - allowed or (owned and key not in allowed):
-            raise ValueError(f"label {key!r} is restricted")
+        domain = key.partition("/")[0]
+        if key == HOSTNAME:
+            raise ValueError(f'label "{key}" is restricted')
+        if key in allowed:
+            continue
+        if domain.endswith("karpenter.sh"):
+            raise ValueError(f'{key}: label domain "karpenter.sh" is restricted')
+        if aws and domain.endswith("karpenter.k8s.aws") and not key.startswith(INSTANCE_LABELS):
+            raise ValueError(f'{key}: label domain "karpenter.k8s.aws" is restricted')

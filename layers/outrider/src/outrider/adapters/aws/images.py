@@ -16,7 +16,8 @@ from outrider.adapters.aws import errors
 from outrider.adapters.aws.network import tag_filters
 from outrider.adapters.aws.session import Session
 from outrider.apis import labels
-from outrider.apis.nodeclass import AMISelectorTerm, EC2NodeClass
+from outrider.apis.nodeclass import EC2NodeClass
+from outrider.apis.selectors import AMISelectorTerm
 from outrider.core.catalog.describe import ARCHITECTURES
 from outrider.core.launch.images import Parameter, parameters
 

@@ -118,8 +118,8 @@ def _read(node_class: EC2NodeClass | None) -> _Class:
 
 def _pods(ec2: Ec2Facts, settings: _Class, facts: ClusterFacts) -> int:
     stated = settings.kubelet.get("maxPods")
-    if isinstance(stated, int):
-        pods = stated
+    if stated is not None:
+        pods = int(stated)
     elif facts.prefix_delegation:
         pods = maxpods.prefix_limited(ec2, facts.reserved_enis, settings.efa_only_on_default_card)
     else:

@@ -64,7 +64,7 @@ def allowed(pool: NodePool, nodes: int, reason: str | None, now: datetime) -> in
     """Return how many of *nodes* of *pool* may be disrupted at once for *reason*."""
     return min(
         (
-            _share(budget.nodes, nodes)
+            _share(budget.nodes, nodes) if _is_readable(budget) else 0
             for budget in pool.spec.disruption.budgets
             if _concerns(budget, reason) and _is_active(budget, now)
         ),
@@ -90,6 +90,14 @@ def _share(nodes: str, total: int) -> int:
     if nodes.endswith("%"):
         return math.ceil(total * int(nodes[:-1]) / 100)
     return int(nodes)
+
+
+def _is_readable(budget: Budget) -> bool:
+    try:
+        cron.parse(budget.schedule or "@daily")
+    except InvalidManifest:
+        return False
+    return True
 
 
 def _is_active(budget: Budget, now: datetime) -> bool:

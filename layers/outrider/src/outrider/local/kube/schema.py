@@ -86,13 +86,13 @@ def validate(value: Any, schema: Schema, path: str = "", old: Any = None) -> Ite
     elif kind and not _is_of(value, kind):
         yield _wrong_type(path, _type_name(value), kind)
         return
-    own = [*_scalar(value, schema, path), *_junctors(value, schema, path)]
-    yield from own
+    found = [*_scalar(value, schema, path), *_junctors(value, schema, path)]
     if isinstance(value, dict):
-        yield from _validate_map(value, schema, path, old)
+        found += _validate_map(value, schema, path, old)
     elif isinstance(value, list):
-        yield from _validate_list(value, schema, path, old)
-    if not own:
+        found += _validate_list(value, schema, path, old)
+    yield from found
+    if not found:  # rules trust the types of what they look at
         yield from _rules(value, schema, path, old)
 
 
