@@ -21,7 +21,7 @@ from outrider.apis.pod import Pod
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
 from outrider.core.protection import Budgets
-from outrider.core.records import FleetResult, Instance, Intent, Lease, Reaction
+from outrider.core.records import Debt, FleetResult, Instance, Intent, Lease, Reaction
 from outrider.core.taints import Taint
 from outrider.errors import Blocked, Gone, NotHolder
 from outrider.flows.ports import World
@@ -296,6 +296,9 @@ class FakeLedger:
         self.marks: dict[tuple[str, str, str], datetime] = {}
         self.known: dict[str, Mapping[str, Any]] = {}
         self.rows: dict[str, Reaction] = {}
+        self.waiting: dict[str, datetime] = {}
+        self.debts: dict[tuple[str, str], Debt] = {}
+        self.paid: set[tuple[str, str]] = set()
 
     def acquire(self, owner: str, seconds: float) -> Lease | None:
         """Take the lease."""
@@ -370,6 +373,53 @@ class FakeLedger:
         self.recorder.note("ledger", "forget_instance", instance_id)
         self.known.pop(instance_id, None)
 
+    def record_instance(self, instance: Instance, claim: str, decision: str) -> None:
+        """Know an instance."""
+        self.recorder.note("ledger", "record_instance", instance.id, claim)
+        self.known[instance.id] = {"claim": claim, "decision": decision}
+
+    def defer(self, instance_id: str, since: datetime) -> None:
+        """Let a recommendation wait."""
+        self.recorder.note("ledger", "defer", instance_id)
+        self.waiting[instance_id] = since
+
+    def deferred(self) -> Mapping[str, datetime]:
+        """Return the recommendations that wait."""
+        return dict(self.waiting)
+
+    def undefer(self, instance_id: str) -> None:
+        """Let a recommendation wait no longer."""
+        self.recorder.note("ledger", "undefer", instance_id)
+        self.waiting.pop(instance_id, None)
+
+    def owe(self, debt: Debt) -> bool:
+        """Write a debt down unless it is paid, or fresh."""
+        self.recorder.note("ledger", "owe", debt.key)
+        place = debt.about, debt.key
+        before = self.debts.get(place)
+        if place in self.paid or (before and debt.at - before.at < timedelta(seconds=15)):
+            return False
+        self.debts[place] = debt
+        return True
+
+    def owed(self, about: str) -> tuple[Debt, ...]:
+        """Return what is owed about an instance."""
+        self.recorder.note("ledger", "owed", about)
+        return tuple(debt for (of, _), debt in self.debts.items() if of == about)
+
+    def pay(self, paid: Iterable[Debt]) -> None:
+        """Strike debts off."""
+        found = tuple(paid)
+        self.recorder.note("ledger", "pay", tuple(debt.key for debt in found))
+        for debt in found:
+            self.debts.pop((debt.about, debt.key), None)
+            self.paid.add((debt.about, debt.key))
+
+    def waive(self, debt: Debt) -> None:
+        """Forget a debt."""
+        self.recorder.note("ledger", "waive", debt.key)
+        self.debts.pop((debt.about, debt.key), None)
+
     def reaction(self, instance_id: str) -> Reaction | None:
         """Return the row of an instance."""
         return self.rows.get(instance_id)
@@ -408,7 +458,8 @@ class FakeBus:
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
-        self.published: list[tuple[str, Mapping[str, Any]]] = []
+        self.waiting: list[tuple[str, Mapping[str, Any], Debt | None]] = []
+        self.sent: list[tuple[str, Mapping[str, Any]]] = []
         self.hints = 0
 
     def hint(self, cluster: str) -> None:
@@ -416,12 +467,27 @@ class FakeBus:
         self.recorder.note("bus", "hint", cluster)
         self.hints += 1
 
-    def publish(self, detail_type: str, detail: Mapping[str, Any]) -> None:
-        """Keep a message."""
-        self.published.append((detail_type, detail))
+    def publish(
+        self, detail_type: str, detail: Mapping[str, Any], *, debt: Debt | None = None
+    ) -> None:
+        """Keep a message until it is sent."""
+        self.waiting.append((detail_type, detail, debt))
 
-    def flush(self) -> None:
-        """Send nothing."""
+    def flush(self) -> tuple[Debt, ...]:
+        """Send what waits."""
+        self.recorder.note("bus", "flush")
+        waiting, self.waiting = self.waiting, []
+        self.sent += [(name, detail) for name, detail, _ in waiting]
+        return tuple(debt for _, _, debt in waiting if debt is not None)
+
+    def forget(self) -> None:
+        """Lose what waits: the sandbox died."""
+        self.waiting.clear()
+
+    @property
+    def published(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return every message, sent or about to be."""
+        return [*self.sent, *((name, detail) for name, detail, _ in self.waiting)]
 
     def of(self, detail_type: str) -> list[Mapping[str, Any]]:
         """Return the details of every message of one type."""

@@ -103,3 +103,13 @@ class Reaction:
     cancelled: bool = False
     ended: bool = False
     at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """A message that has to go out once: *about* an instance, under a *key* of its own."""
+
+    about: str
+    key: str
+    message: Json
+    at: datetime

@@ -6,8 +6,9 @@
 The state machine keeps time and carries what a step returns to the next one; everything else is
 read anew each time: the node, its pods, and the ledger's row of the reaction, in which a later
 signal may have brought the deadline forward or called the whole thing off. A step that is killed
-is called again; nothing is done twice that matters: evictions name the pod's uid, what is
-published is published once.
+is called again; nothing is done twice that matters: evictions name the pod's uid, and every message
+about the node is owed before the deed and struck off once sent, so that the next step sends what a
+step that died could not.
 
 Calling off: a voluntary drain, or one without a deadline, whose replacement does not come up, and a
 scheduled change that AWS closes. Nothing was evicted for it then; the node gets its pods back.
@@ -29,16 +30,18 @@ from outrider.core.eviction import Departure, Drain, Round, must_begin, next_rou
 from outrider.core.protection import drainable
 from outrider.core.records import Reaction
 from outrider.errors import Blocked, ClusterError, Gone
-from outrider.flows.decisions import publish
+from outrider.flows import decisions
+from outrider.flows.decisions import LISTED, publish_once
 from outrider.flows.lease import LEAVING
 from outrider.flows.ports import World
 
 Answer = dict[str, Any]
 
 PLANNING_SPAN = timedelta(seconds=30)  # how long a drain believes that somebody plans for it
-REMEMBERED = timedelta(days=2)
 LEAVING_SPAN = timedelta(minutes=2)
 DELETED = "Deleted"  # somebody deleted the Node or its NodeClaim (flows.lifecycle)
+FRESH = timedelta(seconds=15)  # so long is what is owed its writer's to send
+EVICTED = "evicted"
 NOTICE = timedelta(seconds=30)  # a shorter one leaves no time that a drain could overrun
 GONE = frozenset({"terminated"})
 ENDING = frozenset({"shutting-down", "terminated"})
@@ -76,6 +79,11 @@ class Task:
         return self.row is not None and self.row.cancelled
 
     @property
+    def about(self) -> str:
+        """Return what the drain's messages are owed about."""
+        return self.instance_id or self.node
+
+    @property
     def names(self) -> dict[str, Any]:
         """Return the objects' names, for what is published."""
         return {
@@ -92,11 +100,16 @@ def step(event: Mapping[str, Any], world: World) -> Answer:
     try:
         return _STEPS[event["step"]](task, world)
     finally:
-        world.bus.flush()
+        decisions.flush(world)
 
 
 def cordon(task: Task, world: World) -> Answer:
-    """Keep new pods and load balancers off the node, at once."""
+    """Keep new pods and load balancers off the node, at once.
+
+    A successor begins here as well: the row is written again, so that it outlives every drain.
+    """
+    if task.row is not None and not task.row.ended:
+        world.ledger.update_reaction(task.row)
     if not task.cancelled and task.node:
         try:
             world.cluster.taint(task.node, labels.DISRUPTED_TAINT, NO_SCHEDULE, present=True)
@@ -136,6 +149,7 @@ def evict(task: Task, world: World) -> Answer:
         return {"done": True, "wait": 0, "round": number}
     now = world.clock.now()
     state = world.cluster.node_state(task.node)
+    _make_good(task, state, world, older_than=FRESH)
     replaced = _replacements(task, state, now) is not Standing.COMING
     drain = Drain(task.node, task.begun, task.deadline, task.number, replaced)
     decided = next_round(state, drain, now)
@@ -165,6 +179,7 @@ def terminate(task: Task, world: World) -> Answer:
 
 def finish(task: Task, world: World) -> Answer:
     """Delete the Node and the NodeClaim and say that it is done; or put the node back."""
+    _make_good(task, world.cluster.node_state(task.node), world)
     if task.cancelled:
         _put_back(task, world)
     else:
@@ -174,9 +189,8 @@ def finish(task: Task, world: World) -> Answer:
             world.cluster.delete_nodeclaim(task.claim)
             world.cluster.release_nodeclaim(task.claim)
         world.ledger.forget_instance(task.instance_id)
-        if _first(task, world, "terminated"):
+        if _tell_once(task, world, "terminated", "NodeTerminated"):
             world.telemetry.count("NodesTerminated", Reason=task.reason)
-            publish(world, "NodeTerminated", task.decision, **task.names)
     if task.row is not None:
         world.ledger.update_reaction(replace(task.row, ended=True))
     return {}
@@ -233,28 +247,34 @@ def _cannot_wait(task: Task, state: ClusterState, now: datetime) -> bool:
 
 def _send_off(departure: Departure, task: Task, world: World) -> None:
     """Ask for one pod, or delete it, and tell of it once."""
+    debt = decisions.owe(
+        world,
+        task.about,
+        f"{task.decision}/{EVICTED}/{departure.uid or departure.pod}",
+        "PodEvicted",
+        task.decision,
+        **task.names,
+        pod=departure.pod,
+        podUid=departure.uid,
+        how="deleted" if departure.forced else "evicted",
+        graceSeconds=departure.grace_seconds,
+    )
     try:
         if departure.forced:
             world.cluster.delete_pod(departure.pod, departure.uid, departure.grace_seconds or 1)
         else:
             world.cluster.evict(departure.pod, departure.uid)
     except Blocked as error:
+        if debt is not None:
+            world.ledger.waive(debt)
         world.telemetry.log("held by a budget", pod=departure.pod, problem=str(error))
         return
-    if not _first(task, world, f"evicted/{departure.uid or departure.pod}"):
+    if debt is None:
         return
+    decisions.send(world, debt)
     world.telemetry.count("PodsForced" if departure.forced else "PodsEvicted")
     if departure.grace_lost_seconds:
         world.telemetry.count("GraceLostSeconds", departure.grace_lost_seconds)
-    publish(
-        world,
-        "PodEvicted",
-        task.decision,
-        **task.names,
-        pod=departure.pod,
-        how="deleted" if departure.forced else "evicted",
-        graceSeconds=departure.grace_seconds,
-    )
     namespace, _, name = departure.pod.partition("/")
     involved = {
         "apiVersion": "v1",
@@ -264,6 +284,28 @@ def _send_off(departure: Departure, task: Task, world: World) -> None:
         "uid": departure.uid,
     }
     _tell(world, involved, "Evicted", f"Evicted: {task.reason}, {departure.reason}")
+
+
+def _make_good(
+    task: Task, state: ClusterState, world: World, *, older_than: timedelta = timedelta(0)
+) -> None:
+    """Send what was owed about the node by functions that died before they could.
+
+    Of an eviction nobody knows whether it came to pass but the cluster: a pod that is still there
+    and not on its way out was not evicted. What is fresh is still its writer's.
+    """
+    now = world.clock.now()
+    staying = {pod.uid for pod in state.pods_on(task.node) if pod.deleted is None}
+    for debt in world.ledger.owed(task.about):
+        evicted = debt.message["type"] == "PodEvicted"
+        if now - debt.at < older_than:
+            continue
+        if evicted and debt.message["detail"].get("podUid") in staying:
+            continue
+        decisions.send(world, debt)
+        if evicted:
+            forced = debt.message["detail"].get("how") == "deleted"
+            world.telemetry.count("PodsForced" if forced else "PodsEvicted")
 
 
 def _report(task: Task, decided: Round, state: ClusterState, world: World) -> None:
@@ -276,14 +318,15 @@ def _report(task: Task, decided: Round, state: ClusterState, world: World) -> No
         departures=len(decided.departures),
         held={held.pod: held.reason for held in decided.held[:10]},
     )
-    if not decided.done or not _first(task, world, "drained"):
+    if not decided.done:
         return
     left = [pod.key for pod in state.pods_on(task.node) if drainable(pod, now)]
     noticed = task.row.at if task.row and task.row.at else task.begun
+    if not _tell_once(task, world, "drained", "NodeDrained", podsLeft=left[:LISTED]):
+        return
     if left and task.deadline is not None and task.deadline - noticed > NOTICE:
         world.telemetry.count("DrainPastDeadline")
     world.telemetry.count("NoticeToDrainedSeconds", (now - noticed).total_seconds())
-    publish(world, "NodeDrained", task.decision, **task.names, podsLeft=left[:100])
 
 
 def _call_off(task: Task, world: World, why: str) -> None:
@@ -300,9 +343,8 @@ def _put_back(task: Task, world: World) -> None:
             _set_label(world, task.node, labels.EXCLUDE_FROM_LOAD_BALANCERS, None)
         except Gone:
             return
-    if _first(task, world, "put-back"):
+    if _tell_once(task, world, "put-back", "DisruptionRolledBack"):
         world.telemetry.count("DisruptionsRolledBack")
-        publish(world, "DisruptionRolledBack", task.decision, **task.names)
         _say(task, world, "DisruptionRolledBack", "The node stays: its drain was called off")
 
 
@@ -310,10 +352,10 @@ def _set_label(world: World, node: str, key: str, value: str | None) -> None:
     world.cluster.patch_node(node, {"metadata": {"labels": {key: value}}})
 
 
-def _first(task: Task, world: World, what: str) -> bool:
-    """Return whether this is the first time that the drain comes to *what*."""
-    key = f"{task.instance_id or task.node}/{task.decision}/{what}"
-    return world.ledger.once(key, world.clock.now() + REMEMBERED)
+def _tell_once(task: Task, world: World, what: str, detail_type: str, **details: Any) -> bool:
+    """Publish what the drain has come to, once; return whether this was the first time."""
+    key = f"{task.decision}/{what}"
+    return publish_once(world, task.about, key, detail_type, task.decision, **task.names, **details)
 
 
 def _say(task: Task, world: World, reason: str, message: str) -> None:

@@ -31,8 +31,8 @@ from outrider.core.interruption import Action, NodeReaction, Policy, Pool, react
 from outrider.core.records import Lease, Reaction
 from outrider.core.scheduling.plan import pending, plan
 from outrider.errors import ClusterError, Gone, OutriderError
-from outrider.flows import launch, lease, mode
-from outrider.flows.decisions import decision_id, publish
+from outrider.flows import decisions, launch, lease, mode
+from outrider.flows.decisions import decision_id, publish_once
 from outrider.flows.planning import catalog_now, homeless, patience, policy_of, report_invalid
 from outrider.flows.ports import World
 
@@ -72,7 +72,7 @@ def interrupt(event: Mapping[str, Any], world: World) -> Answer:
         concern = _concerning_us(arrivals, world)
         failed = handle([arrival.signal for arrival in concern], world) if concern else ()
     finally:
-        world.bus.flush()
+        decisions.flush(world)
     again = [
         {"itemIdentifier": arrival.message_id}
         for arrival in arrivals
@@ -287,8 +287,8 @@ def _replace(taken: Sequence[Taken], state: ClusterState, held: Lease | None, wo
         claims = {name for name, pods_of in launched.claims.items() if moved & set(pods_of)}
         claims |= {node for pod, node in joining.items() if pod in moved}
         row = replace(one.row, replacements=tuple(sorted(claims)), planned=True)
+        _report_replacement(one, row, world)  # owed before the row says that all is done
         world.ledger.update_reaction(row)
-        _report_replacement(one, row, world)
 
 
 def _homeless(taken: Iterable[Taken], state: ClusterState, now: datetime) -> tuple[Pod, ...]:
@@ -315,37 +315,22 @@ def _cancel(reaction: NodeReaction, world: World) -> None:
 
 def _announce(reaction: NodeReaction, row: Reaction, world: World) -> None:
     """Publish that a node is interrupted, once for each kind of notice."""
-    key = f"interrupted/{row.instance_id}/{row.decision}/{reaction.kind}"
-    if not world.ledger.once(key, world.clock.now() + lease.FLAG_SPAN * 200):
-        return
-    world.telemetry.count("NodesInterrupted", Reason=reaction.kind)
-    publish(
-        world,
-        "NodeInterrupted",
-        row.decision,
-        **_said(reaction),
-        deadline=duration.stamp(row.deadline) if row.deadline else None,
-    )
+    said = {**_said(reaction), "deadline": duration.stamp(row.deadline) if row.deadline else None}
+    key = f"{row.decision}/interrupted/{reaction.kind}"
+    if publish_once(world, row.instance_id, key, "NodeInterrupted", row.decision, **said):
+        world.telemetry.count("NodesInterrupted", Reason=reaction.kind)
 
 
 def _report_replacement(one: Taken, row: Reaction, world: World) -> None:
     """Publish that the replacement of a node is on its way, once an interruption."""
     if not row.replacements:
         return
-    now = world.clock.now()
-    key = f"replaced/{row.instance_id}/{row.decision}"
-    if not world.ledger.once(key, now + lease.FLAG_SPAN * 200):
-        return
-    if one.reaction.noticed is not None:
-        seconds = (now - one.reaction.noticed).total_seconds()
+    said = {**_said(one.reaction), "replacements": list(row.replacements)}
+    key = f"{row.decision}/replaced"
+    told = publish_once(world, row.instance_id, key, "ReplacementLaunched", row.decision, **said)
+    if told and one.reaction.noticed is not None:
+        seconds = (world.clock.now() - one.reaction.noticed).total_seconds()
         world.telemetry.count("NoticeToReplacementSeconds", max(0.0, seconds))
-    publish(
-        world,
-        "ReplacementLaunched",
-        row.decision,
-        **_said(one.reaction),
-        replacements=list(row.replacements),
-    )
 
 
 def _warn(reaction: NodeReaction, state: ClusterState, world: World) -> None:

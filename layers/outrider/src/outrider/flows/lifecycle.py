@@ -34,7 +34,7 @@ from outrider.core.lifecycle import (
 )
 from outrider.core.records import Instance, Reaction
 from outrider.errors import ClusterError, Gone, NotFound, OutriderError
-from outrider.flows import errands, mode, pools, sweep
+from outrider.flows import decisions, errands, mode, pools, sweep
 from outrider.flows.decisions import decision_id, publish
 from outrider.flows.ports import World
 
@@ -60,7 +60,7 @@ def lifecycle(event: Mapping[str, Any], world: World) -> Answer:
             return _instance_runs(event, world)
         return _sweep(world)
     finally:
-        world.bus.flush()
+        decisions.flush(world)
 
 
 # --- who calls ------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from outrider.core.launch.bootstrap import ClusterIdentity
 from outrider.core.launch.fleet import Subnet
 from outrider.core.launch.readiness import Found
 from outrider.core.launch.template import TemplateRequest
-from outrider.core.records import FleetResult, Instance, Intent, Json, Lease, Reaction
+from outrider.core.records import Debt, FleetResult, Instance, Intent, Json, Lease, Reaction
 from outrider.core.seeding import Image, Seed
 from outrider.settings import Settings
 
@@ -134,8 +134,8 @@ class Cloud(Protocol):
     def resolve(self, node_class: EC2NodeClass) -> Found:
         """Return what an EC2NodeClass's selectors find now."""
 
-    def image(self, reference: str) -> Image | None:
-        """Return digest, size and architectures of an image; None where no registry shows it."""
+    def image(self, reference: str) -> Image:
+        """Return digest, size and architectures of an image; NotFound or Denied say why not."""
 
     def builder_image(self, path: str) -> str | None:
         """Return the AMI in the public SSM parameter at *path*."""
@@ -149,8 +149,8 @@ class Cloud(Protocol):
     def stop_builder(self, instance_id: str) -> None:
         """Stop a seed builder; one that is stopped stays so."""
 
-    def console(self, instance_id: str) -> str:
-        """Return what a seed builder wrote to its serial console."""
+    def console(self, instance_id: str, state: str) -> str:
+        """Return what a seed builder in *state* wrote to its serial console."""
 
     def create_snapshot(self, volume_id: str, description: str, marks: Mapping[str, str]) -> str:
         """Snapshot a builder's data volume, once per seed tag; return the snapshot id."""
@@ -161,8 +161,20 @@ class Cloud(Protocol):
     def delete_snapshot(self, snapshot_id: str) -> bool:
         """Delete a snapshot; one that is gone is fine, one in use gives False."""
 
-    def delete_seed_volumes(self, wanted: Mapping[str, str]) -> int:
-        """Delete loose volumes of seed builders with the *wanted* tags."""
+    def seed_volumes(self, wanted: Mapping[str, str]) -> tuple[Json, ...]:
+        """Return loose volumes of seed builders with the *wanted* tags."""
+
+    def delete_seed_volume(self, volume_id: str) -> None:
+        """Delete a loose volume; one that is gone is fine, one that is held again stays."""
+
+    def fast_restore(self, snapshot_id: str, zones: Sequence[str]) -> Mapping[str, str]:
+        """Ask for fast restores of a snapshot in *zones*; return zone -> why not, where refused."""
+
+    def fast_restores(self, snapshot_id: str) -> Mapping[str, str]:
+        """Return zone -> state of a snapshot's fast restores, those that are off left out."""
+
+    def end_fast_restores(self, snapshot_id: str) -> None:
+        """Switch a snapshot's fast restores off in every zone."""
 
 
 class Ledger(Protocol):
@@ -234,6 +246,27 @@ class Ledger(Protocol):
     def reactions(self) -> tuple[Reaction, ...]:
         """Return every reaction that has not ended, for budgets and the sweep."""
 
+    def defer(self, instance_id: str, since: datetime) -> None:
+        """Remember a recommendation that its NodePool's budget has no room for yet."""
+
+    def deferred(self) -> Mapping[str, datetime]:
+        """Return the instances whose recommendations wait, and since when."""
+
+    def undefer(self, instance_id: str) -> None:
+        """Forget that an instance's recommendation waits."""
+
+    def owe(self, debt: Debt) -> bool:
+        """Write a message down before what it tells of; False where it is not ours to send."""
+
+    def owed(self, about: str) -> tuple[Debt, ...]:
+        """Return the messages *about* an instance that nobody is known to have sent."""
+
+    def pay(self, paid: Iterable[Debt]) -> None:
+        """Remember that messages were sent."""
+
+    def waive(self, debt: Debt) -> None:
+        """Forget a message: what it tells of did not happen."""
+
     def seeds(self) -> tuple[Seed, ...]:
         """Return the published seeds."""
 
@@ -242,6 +275,9 @@ class Ledger(Protocol):
 
     def lock_seed(self, key: str, owner: str, seconds: float) -> bool:
         """Take the build lock of a seed."""
+
+    def seed_locks(self) -> Mapping[str, str]:
+        """Return the build locks that are held: seed key to owner."""
 
     def unlock_seed(self, key: str, owner: str) -> None:
         """Give a build lock back."""
@@ -259,11 +295,16 @@ class Bus(Protocol):
     def hint(self, cluster: str) -> None:
         """Put PodUnschedulable on the default bus: one call, 300 ms, no retry."""
 
-    def publish(self, detail_type: str, detail: Mapping[str, Any]) -> None:
-        """Queue a decision for our bus; `flush` sends it."""
+    def publish(
+        self, detail_type: str, detail: Mapping[str, Any], *, debt: Debt | None = None
+    ) -> None:
+        """Queue a decision for our bus, *debt* where it is owed; `flush` sends it."""
 
-    def flush(self) -> None:
-        """Send what was published, ten entries a call; a failure is logged, never raised."""
+    def flush(self) -> tuple[Debt, ...]:
+        """Send what was published, ten entries a call; return the debts that are thereby paid.
+
+        A failure is logged, never raised: what was owed stays owed.
+        """
 
 
 class Workflows(Protocol):

@@ -32,7 +32,7 @@ from outrider.core.clusterstate import ClusterState
 from outrider.core.records import Reaction
 from outrider.core.repair import diagnose
 from outrider.errors import CloudError, Gone
-from outrider.flows import interrupt, mode
+from outrider.flows import decisions, interrupt, mode
 from outrider.flows.ports import World
 
 EVERY = timedelta(minutes=4)
@@ -66,7 +66,7 @@ def sweep(world: World) -> bool:
         _end_rows(world, rows)
         _untaint(world, state, rows, now)
     finally:
-        world.bus.flush()
+        decisions.flush(world)
     return True
 
 

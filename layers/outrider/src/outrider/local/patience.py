@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+from botocore import endpoint
 from botocore.retries.standard import ExponentialBackoff, RetryHandler
 
 from outrider.local.clock import Clock
@@ -34,8 +36,12 @@ def install(clock: Clock, seed: int) -> Callable[[], None]:
         self._random = dice.random
 
     RetryHandler.__init__, ExponentialBackoff.__init__ = handler, backoff
+    # The wait itself is in the endpoint, which knows the module `time` and uses `sleep` alone.
+    known = endpoint.time
+    endpoint.time = SimpleNamespace(sleep=wait)
 
     def undo() -> None:
         RetryHandler.__init__, ExponentialBackoff.__init__ = make_handler, make_backoff
+        endpoint.time = known
 
     return undo

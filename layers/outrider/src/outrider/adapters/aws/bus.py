@@ -17,6 +17,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from outrider.adapters.aws.session import Session
+from outrider.core.records import Debt
 from outrider.errors import CloudError
 
 HINTS = "outrider.hints"
@@ -33,7 +34,7 @@ class Bus:
         self._session = session
         self._name = name
         self._clock = clock
-        self._waiting: list[dict[str, Any]] = []
+        self._waiting: list[tuple[dict[str, Any], Debt | None]] = []
 
     def hint(self, cluster: str) -> None:
         """Put PodUnschedulable on the default bus: one call, 300 ms, no retry."""
@@ -49,27 +50,41 @@ class Bus:
         if answer.get("FailedEntryCount"):
             raise CloudError(f"PutEvents: {answer['Entries'][0].get('ErrorCode')}")
 
-    def publish(self, detail_type: str, detail: Mapping[str, Any]) -> None:
-        """Queue a decision for our bus; `flush` sends it."""
-        self._waiting.append(
-            {
-                "Source": DECISIONS,
-                "DetailType": detail_type,
-                "Detail": json.dumps(detail, default=str),
-                "EventBusName": self._name,
-                "Time": self._clock(),
-            }
-        )
+    def publish(
+        self, detail_type: str, detail: Mapping[str, Any], *, debt: Debt | None = None
+    ) -> None:
+        """Queue a decision for our bus, *debt* where it is owed; `flush` sends it."""
+        entry = {
+            "Source": DECISIONS,
+            "DetailType": detail_type,
+            "Detail": json.dumps(detail, default=str),
+            "EventBusName": self._name,
+            "Time": self._clock(),
+        }
+        self._waiting.append((entry, debt))
 
-    def flush(self) -> None:
-        """Send what was published, ten entries a call; a failure is logged, never raised."""
+    def flush(self) -> tuple[Debt, ...]:
+        """Send what was published, ten entries a call; return the debts that are thereby paid.
+
+        A failure is logged, never raised: what was owed stays owed.
+        """
         waiting, self._waiting = self._waiting, []
+        paid: list[Debt] = []
         for start in range(0, len(waiting), AT_ONCE):
             part = waiting[start : start + AT_ONCE]
             try:
-                answer = self._session.client("events").put_events(Entries=part)
+                answer = self._session.client("events").put_events(
+                    Entries=[entry for entry, _ in part]
+                )
             except (BotoCoreError, ClientError):
                 log.warning("%d decisions were not published", len(part), exc_info=True)
                 continue
             if answer.get("FailedEntryCount"):
                 log.warning("%d decisions were not published", answer["FailedEntryCount"])
+            results = answer.get("Entries") or [{}] * len(part)
+            paid += [
+                debt
+                for (_, debt), result in zip(part, results, strict=True)
+                if debt is not None and not result.get("ErrorCode")
+            ]
+        return tuple(paid)

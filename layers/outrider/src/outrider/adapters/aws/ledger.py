@@ -1,7 +1,8 @@
 """The ledger: one DynamoDB table with what must survive a function and is nobody else's business.
 
 Rows are (pk, sk): `cluster` rows for the lease, flags and the catalogue's pointer; `mark`,
-`intent`, `instance`, `reaction`, `seed`, `lock`, `once` and `spend` rows beside them. Times are
+`intent`, `instance`, `reaction`, `deferred`, `debt`, `seed`, `lock`, `once` and `spend` rows beside
+them. Times are
 milliseconds of the clock that is given, and a row counts as gone once its time is over: DynamoDB's
 own expiry (attribute `expires`) only tidies up, hours later. Whatever two functions could do at
 once is a conditional write.
@@ -20,13 +21,13 @@ from typing import Any
 import orjson
 from botocore.exceptions import ClientError
 
-from outrider.adapters.aws import errors, packing
+from outrider.adapters.aws import debts, errors, packing
 from outrider.adapters.aws.session import Session
 from outrider.adapters.aws.table import Refused, Row, Table, expiry, instant, keyed, marshal, stamp
 from outrider.core import backoff
 from outrider.core.catalog import codec
 from outrider.core.catalog.instancetype import Catalog
-from outrider.core.records import Instance, Intent, Lease, Reaction
+from outrider.core.records import Debt, Instance, Intent, Lease, Reaction
 from outrider.core.seeding import Seed, State
 from outrider.errors import LedgerError, NotFound, NotHolder
 
@@ -36,8 +37,12 @@ Pool = tuple[str, str, str]
 CANCELLED = "TransactionCanceledException"
 
 INTENT_DAYS = 7
-INSTANCE_DAYS = 30
-REACTION_DAYS = 2
+# Longer than a node lives unseen: the sweep writes the rows of living nodes again in time.
+INSTANCE_DAYS = 60
+# A drain without a deadline may wait behind a budget for weeks; each of its executions writes anew.
+REACTION_DAYS = 60
+ENDED_DAYS = 2
+DEFERRED_DAYS = 2
 MARK_MEMORY = timedelta(hours=2)
 
 
@@ -292,12 +297,8 @@ class Ledger:
 
     def ours(self, instance_ids: Sequence[str]) -> Mapping[str, Json]:
         """Return, of *instance_ids*, those that are this cluster's, with what was recorded."""
-        found: dict[str, Json] = {}
-        for instance_id in dict.fromkeys(instance_ids):
-            row = self._table.get(("instance", instance_id))
-            if row is not None:
-                found[instance_id] = row
-        return found
+        rows = self._table.get_many(("instance", instance_id) for instance_id in instance_ids)
+        return {str(row["sk"]): row for row in rows}
 
     def forget_instance(self, instance_id: str) -> None:
         """Forget a terminated instance."""
@@ -335,8 +336,42 @@ class Ledger:
         found = (_reaction(row) for row in self._table.query("reaction"))
         return tuple(one for one in found if not one.ended)
 
+    def defer(self, instance_id: str, since: datetime) -> None:
+        """Remember a recommendation that its NodePool's budget has no room for yet."""
+        row = {"pk": "deferred", "sk": instance_id, "since": stamp(since)}
+        until = self._now() + timedelta(days=DEFERRED_DAYS)
+        self._table.put({**row, "expires": expiry(until)})
+
+    def deferred(self) -> Mapping[str, datetime]:
+        """Return the instances whose recommendations wait, and since when."""
+        return {str(row["sk"]): instant(row["since"]) for row in self._table.query("deferred")}
+
+    def undefer(self, instance_id: str) -> None:
+        """Forget that an instance's recommendation waits."""
+        self._table.delete(("deferred", instance_id))
+
+    # --- messages that are owed -------------------------------------------------------------------
+
+    def owe(self, debt: Debt) -> bool:
+        """Write a message down before what it tells of; False where it is not ours to send."""
+        return debts.owe(self._table, debt)
+
+    def owed(self, about: str) -> tuple[Debt, ...]:
+        """Return the messages *about* an instance that nobody is known to have sent."""
+        return debts.owed(self._table, about)
+
+    def pay(self, paid: Iterable[Debt]) -> None:
+        """Remember that messages were sent."""
+        debts.pay(self._table, paid)
+
+    def waive(self, debt: Debt) -> None:
+        """Forget a message: what it tells of did not happen."""
+        debts.waive(self._table, debt.about, debt.key)
+
     def _reaction_row(self, reaction: Reaction) -> Row:
-        at = reaction.at or self._now()
+        now = self._now()
+        at = reaction.at or now
+        days = timedelta(days=ENDED_DAYS if reaction.ended else REACTION_DAYS)
         return {
             "pk": "reaction",
             "sk": reaction.instance_id,
@@ -351,7 +386,7 @@ class Ledger:
             "cancelled": reaction.cancelled,
             "ended": reaction.ended,
             "at": stamp(at),
-            "expires": expiry(max(at, reaction.deadline or at) + timedelta(days=REACTION_DAYS)),
+            "expires": expiry(max(now, reaction.deadline or now) + days),
         }
 
     # --- seeds ------------------------------------------------------------------------------------
@@ -382,6 +417,12 @@ class Ledger:
         except Refused:
             return False
         return True
+
+    def seed_locks(self) -> Mapping[str, str]:
+        """Return the build locks that are held: seed key to owner."""
+        now = stamp(self._now())
+        rows = self._table.query("lock")
+        return {str(row["sk"]): str(row["owner"]) for row in rows if row["until"] > now}
 
     def unlock_seed(self, key: str, owner: str) -> None:
         """Give a build lock back."""

@@ -7,7 +7,7 @@ second's rounding allows; DynamoDB's own expiry counts in seconds. Refuses to kn
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -17,11 +17,14 @@ from botocore.exceptions import ClientError
 
 from outrider.adapters.aws import errors
 from outrider.adapters.aws.session import Session
+from outrider.errors import Throttled
 
 Row = dict[str, Any]
 Key = tuple[str, str]
 
 CONDITION = "ConditionalCheckFailedException"
+MOST_READ, MOST_WRITTEN = 100, 25  # rows that DynamoDB takes in one batch
+ROUNDS = 8  # of what a batch left over, before it counts as throttled
 
 _read = TypeDeserializer().deserialize
 _write = TypeSerializer().serialize
@@ -48,6 +51,37 @@ class Table:
         with errors.speaking("GetItem"):
             answer = self.client.get_item(TableName=self.name, Key=keyed(key), ConsistentRead=True)
         return unmarshal(answer["Item"]) if "Item" in answer else None
+
+    def get_many(self, keys: Iterable[Key]) -> Iterator[Row]:
+        """Return the rows of *keys* that exist, in no order: a hundred a call."""
+        wanted = [keyed(key) for key in dict.fromkeys(keys)]
+        for start in range(0, len(wanted), MOST_READ):
+            left: Any = {
+                self.name: {"Keys": wanted[start : start + MOST_READ], "ConsistentRead": True}
+            }
+            for _ in range(ROUNDS):
+                with errors.speaking("BatchGetItem"):
+                    answer = self.client.batch_get_item(RequestItems=left)
+                yield from map(unmarshal, answer["Responses"].get(self.name, ()))
+                left = answer.get("UnprocessedKeys")
+                if not left:
+                    break
+            else:
+                raise Throttled("BatchGetItem leaves keys unprocessed")
+
+    def put_many(self, rows: Iterable[Row]) -> None:
+        """Write *rows* whatever stands in their places, 25 a call."""
+        wanted = [{"PutRequest": {"Item": marshal(row)}} for row in rows]
+        for start in range(0, len(wanted), MOST_WRITTEN):
+            left: Any = {self.name: wanted[start : start + MOST_WRITTEN]}
+            for _ in range(ROUNDS):
+                with errors.speaking("BatchWriteItem"):
+                    answer = self.client.batch_write_item(RequestItems=left)
+                left = answer.get("UnprocessedItems")
+                if not left:
+                    break
+            else:
+                raise Throttled("BatchWriteItem leaves rows unprocessed")
 
     def query(self, pk: str) -> Iterator[Row]:
         """Return every row under *pk*, by sk."""
