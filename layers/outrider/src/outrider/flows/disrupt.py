@@ -1,8 +1,8 @@
 """Voluntary disruption: decide, let it stand for a while, decide again, and only then act.
 
-Two looks fifteen seconds apart (F138): a command is carried out when the second look, on fresh
-state, comes to one for the same nodes and the same reason. Between the looks nobody holds the
-lease, and an interruption that comes in ends the pass at once: nothing here is urgent.
+Two looks fifteen seconds apart (F138): a command is carried out when on fresh state its nodes may
+still go for the same reason, and what they launch then still pays. Between the looks nobody holds
+the lease, and an interruption that comes in ends the pass at once: nothing here is urgent.
 
 A command is carried out replacements first: candidates are tainted, the replacements launched, and
 each node's drain starts with their names; it evicts nobody before they are up, and puts the node
@@ -22,7 +22,7 @@ from outrider.apis import duration, labels
 from outrider.apis.placement import NO_SCHEDULE
 from outrider.core.clusterstate import ClusterState
 from outrider.core.disruption.cost import Prices
-from outrider.core.disruption.decide import decide
+from outrider.core.disruption.decide import confirm, decide
 from outrider.core.disruption.result import Command, Decision, Reason
 from outrider.core.disruption.scene import Policy
 from outrider.core.records import Lease, Reaction
@@ -82,11 +82,11 @@ def _act(first: Decision, world: World) -> int:
         if held is None:
             return 0
         state = podevents.note(world.cluster.state(), world)
-        wanted = {(command.reason, command.nodes) for command in first.commands}
+        now = world.clock.now()
+        catalog, until = catalog_now(world, now), patience(world)
+        still = confirm(first.commands, state, catalog, _policy(world), now, until)
         done = 0
-        for number, command in enumerate(_decide(state, world).commands):
-            if (command.reason, command.nodes) not in wanted:
-                continue
+        for number, command in enumerate(still):
             if world.ledger.flagged(lease.WAITING, world.clock.now()):
                 world.telemetry.log("an interruption waits: the rest of the pass is left")
                 break
@@ -96,10 +96,12 @@ def _act(first: Decision, world: World) -> int:
 
 
 def _decide(state: ClusterState, world: World) -> Decision:
-    settings = world.settings
     now = world.clock.now()
-    policy = Policy(plan=policy_of(world), minimum_saving=settings.minimum_saving)
-    return decide(state, catalog_now(world, now), policy, now, expired=patience(world))
+    return decide(state, catalog_now(world, now), _policy(world), now, expired=patience(world))
+
+
+def _policy(world: World) -> Policy:
+    return Policy(plan=policy_of(world), minimum_saving=world.settings.minimum_saving)
 
 
 def _carry_out(

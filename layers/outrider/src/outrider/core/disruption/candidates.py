@@ -57,6 +57,11 @@ class Candidate:
         text = self.claim.spec.termination_grace_period if self.claim else None
         return duration.parse(text) if text else None
 
+    @property
+    def never_settles(self) -> bool:
+        """Return whether the pool's consolidateAfter is Never."""
+        return duration.nillable(self.pool.spec.disruption.consolidate_after) is None
+
     def settled(self, now: datetime) -> bool:
         """Return whether the pool's consolidateAfter has passed since the last pod came or went."""
         after = duration.nillable(self.pool.spec.disruption.consolidate_after)

@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from outrider.apis import duration
 from outrider.apis.nodepool import WHEN_EMPTY
 from outrider.core.disruption import worth
 from outrider.core.disruption.candidates import Candidate
@@ -49,11 +48,6 @@ class _Search:
         self.commands: list[Command] = []
         self.blocked: dict[str, Blocked] = {}
         self._value: dict[str, float] = {}
-        self.unsettled = frozenset(
-            candidate.name
-            for candidate in scene.candidates
-            if not candidate.settled(scene.now) and not _never(candidate)
-        )
 
     def run(self) -> None:
         """Search in the three steps that the module names."""
@@ -64,24 +58,24 @@ class _Search:
 
     def remove(self) -> None:
         """Take the nodes whose pods fit on the others."""
-        for candidate in self._free():
+        for candidate in self.free():
             if self.scene.candidate(candidate.name) is None or self.scene.expired():
                 continue
             if not self._within_budget(candidate):
                 continue
-            found = self.scene.relocate([candidate], avoid=self.unsettled, launching=False)
+            found = self.scene.relocate([candidate], avoid=self.scene.unsettled, launching=False)
             if found.left:
                 why = "its pods do not fit on other nodes"
                 self.blocked[candidate.name] = Blocked(candidate.name, Code.NOT_CHEAPER, why)
                 continue
-            self._take(self._judged([candidate], found))
+            self._take(self.judged([candidate], found))
 
     def estimate(self) -> dict[str, float]:
         """Return by node what it costs beyond what its pods are worth, by one fresh plan of all."""
-        free = self._free()
+        free = self.free()
         if not free or self.scene.expired():
             return {}
-        found = self.scene.relocate(free, avoid=self.unsettled)
+        found = self.scene.relocate(free, avoid=self.scene.unsettled)
         pods = [pod for candidate in free for pod in candidate.pods]
         value = worths(pods, found.launches)
         left = frozenset(found.left)
@@ -107,13 +101,13 @@ class _Search:
         ]
         size, tries = MOST_AT_ONCE, TRIES
         while len(paying) > 1 and tries and not self.scene.expired():
-            chosen = self._affordable(paying)[:size]
+            chosen = self.affordable(paying)[:size]
             if len(chosen) < 2:
                 break
             names = {candidate.name for candidate in chosen}
             rest = [candidate for candidate in paying if candidate.name not in names]
-            avoid = self.unsettled | {candidate.name for candidate in rest}
-            proposed = self._judged(chosen, self.scene.relocate(chosen, avoid=avoid))
+            avoid = self.scene.unsettled | {candidate.name for candidate in rest}
+            proposed = self.judged(chosen, self.scene.relocate(chosen, avoid=avoid))
             if isinstance(proposed, Command):
                 self._take(proposed)
                 paying = rest
@@ -138,8 +132,8 @@ class _Search:
             if planned == MOST_SINGLES:
                 break
             planned += 1
-            found = self.scene.relocate([candidate], avoid=self.unsettled)
-            self._take(self._judged([candidate], found))
+            found = self.scene.relocate([candidate], avoid=self.scene.unsettled)
+            self._take(self.judged([candidate], found))
 
     def _hoped(self, candidate: Candidate) -> Blocked | None:
         """Return why *candidate* cannot be hoped to pay: its pods that fit nowhere else cost more.
@@ -147,7 +141,7 @@ class _Search:
         Part of its pods may fit on other nodes: what the others are worth is what counts.
         """
         price = self.scene.price([candidate])
-        found = self.scene.relocate([candidate], avoid=self.unsettled, launching=False)
+        found = self.scene.relocate([candidate], avoid=self.scene.unsettled, launching=False)
         needed = sum(self._value.get(key, 0.0) for key in found.left)
         if price - needed >= self.scene.policy.minimum_saving * price:
             return None
@@ -155,7 +149,7 @@ class _Search:
         message = f"its pods are worth {needed:.4f} an hour elsewhere, it costs {price:.4f}"
         return Blocked(candidate.name, code, message)
 
-    def _judged(self, chosen: Sequence[Candidate], found: Relocation) -> Command | Blocked:
+    def judged(self, chosen: Sequence[Candidate], found: Relocation) -> Command | Blocked:
         """Return the command that *found* is, or why it is none."""
         scene = self.scene
         if found.lost:
@@ -182,7 +176,7 @@ class _Search:
         for name in proposed.nodes:
             self.blocked.pop(name, None)
 
-    def _free(self) -> list[Candidate]:
+    def free(self) -> list[Candidate]:
         """Return the nodes that consolidation may take, the most rewarding first."""
         scene = self.scene
         free = []
@@ -202,7 +196,7 @@ class _Search:
     def _ranked(self, excess: dict[str, float]) -> list[Candidate]:
         """Return the nodes still free, those first whose excess is most for what it disrupts."""
         return sorted(
-            (candidate for candidate in self._free() if candidate.name in excess),
+            (candidate for candidate in self.free() if candidate.name in excess),
             key=lambda item: (-excess[item.name] / disruption_cost(item.pods), item.name),
         )
 
@@ -212,7 +206,7 @@ class _Search:
         self.blocked[candidate.name] = budget_spent(candidate, Reason.UNDERUTILIZED)
         return False
 
-    def _affordable(self, ordered: Iterable[Candidate]) -> list[Candidate]:
+    def affordable(self, ordered: Iterable[Candidate]) -> list[Candidate]:
         """Return the longest part of *ordered* that the budgets allow together."""
         left: dict[str, int] = {}
         result = []
@@ -224,6 +218,20 @@ class _Search:
                 left[pool] -= 1
                 result.append(candidate)
         return result
+
+
+def confirm(scene: Scene, nodes: Sequence[str], *, launching: bool) -> Command | None:
+    """Return the command that takes those of *nodes* which may still go, if it still pays."""
+    search = _Search(scene)
+    names = set(nodes)
+    chosen = search.affordable(item for item in search.free() if item.name in names)
+    if not chosen:
+        return None
+    found = scene.relocate(chosen, avoid=scene.unsettled, launching=launching)
+    proposed = search.judged(chosen, found)
+    if found.left or isinstance(proposed, Blocked):
+        return None
+    return scene.accept(proposed)
 
 
 def propose(scene: Scene) -> Proposal:
@@ -246,15 +254,13 @@ def _refusal(candidate: Candidate, scene: Scene) -> Blocked | None:
         message = f"NodePool {pool.name} consolidates empty nodes only"
         return Blocked(candidate.name, Code.POLICY_FORBIDS, message)
     if not candidate.settled(scene.now):
-        what = "is Never" if _never(candidate) else f"({wish.consolidate_after}) has not passed"
+        what = (
+            "is Never" if candidate.never_settles else f"({wish.consolidate_after}) has not passed"
+        )
         return Blocked(candidate.name, Code.CONSOLIDATE_AFTER, f"consolidateAfter {what}")
     if scene.prices.of(candidate.node) is None:
         return Blocked(candidate.name, Code.NO_PRICE, "the catalogue has no price for it")
     return None
-
-
-def _never(candidate: Candidate) -> bool:
-    return duration.nillable(candidate.pool.spec.disruption.consolidate_after) is None
 
 
 def _deadline(scene: Scene, chosen: Sequence[Candidate]) -> datetime | None:

@@ -1,4 +1,4 @@
-"""The public door of voluntary disruption: one pass over the cluster, four methods, one Decision.
+"""The public doors of voluntary disruption: a pass over the cluster, and a second look at it.
 
 The methods run in Karpenter's order with expiry first: expiration, emptiness, drift, consolidation
 (F133); each sees the cluster as the commands before it leave it, so that all commands of a pass can
@@ -9,21 +9,21 @@ better. Refuses to act.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
 from outrider.core.disruption import consolidation, drift, emptiness, expiration
-from outrider.core.disruption.result import Blocked, Code, Command, Decision, Proposal
+from outrider.core.disruption.result import Blocked, Code, Command, Decision, Proposal, Reason
 from outrider.core.disruption.scene import Policy, Scene
 
-METHODS: tuple[Callable[[Scene], Proposal], ...] = (
-    expiration.propose,
-    emptiness.propose,
-    drift.propose,
-    consolidation.propose,
-)
+METHODS: Mapping[Reason, Callable[[Scene], Proposal]] = {
+    Reason.EXPIRED: expiration.propose,
+    Reason.EMPTY: emptiness.propose,
+    Reason.DRIFTED: drift.propose,
+    Reason.UNDERUTILIZED: consolidation.propose,
+}
 
 
 def decide(
@@ -38,7 +38,7 @@ def decide(
     before = _price(scene, state)
     blocked: dict[str, Blocked] = {item.node: item for item in refused}
     commands: list[Command] = []
-    for propose in METHODS:
+    for propose in METHODS.values():
         proposal = propose(scene)
         for item in proposal.blocked:
             blocked.setdefault(item.node, item)
@@ -56,6 +56,37 @@ def decide(
         price_per_hour_before=before,
         price_per_hour_after=after,
     )
+
+
+def confirm(
+    first: Sequence[Command],
+    state: ClusterState,
+    catalog: Catalog,
+    policy: Policy,
+    now: datetime,
+    expired: Callable[[], bool] = lambda: False,
+) -> tuple[Command, ...]:
+    """Return what still holds of the commands *first* on the fresh *state*, as it is now.
+
+    Only nodes that were named before may go, for the reason that was given before. Pods have come
+    and gone meanwhile: what a command launches is planned, and has to pay, once more (Karpenter
+    drops a command whose second plan differs, F138; on a busy cluster that is every large one).
+    """
+    named: dict[Reason, set[str]] = {reason: set() for reason in METHODS}
+    for command in first:
+        named[command.reason].update(command.nodes)
+    scene, _ = Scene.open(state, catalog, policy, now, expired)
+    commands: list[Command] = []
+    for reason in (Reason.EXPIRED, Reason.EMPTY, Reason.DRIFTED):
+        with scene.only(named[reason]):
+            commands.extend(METHODS[reason](scene).commands)
+    with scene.only(named[Reason.UNDERUTILIZED]):
+        for command in first:
+            if command.reason is Reason.UNDERUTILIZED and not expired():
+                launching = bool(command.launches)
+                again = consolidation.confirm(scene, command.nodes, launching=launching)
+                commands.extend([again] if again else [])
+    return tuple(commands)
 
 
 def _price(scene: Scene, state: ClusterState) -> float:

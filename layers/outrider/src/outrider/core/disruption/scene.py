@@ -12,7 +12,8 @@ statement 116); pods that wait already, and room that is to be kept free, take t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -68,10 +69,12 @@ class Scene:
     prices: Prices
     expired: Callable[[], bool]
     pools: Mapping[str, tuple[float, float]]  # price and disruption cost of each pool's candidates
+    unsettled: frozenset[str]  # nodes inside their consolidateAfter: they take no moved pods (F146)
     _left: dict[str, Candidate]
     _taking: dict[str, Blocked] = field(default_factory=dict)
     _accepted: list[Command] = field(default_factory=list)
     _standing: tuple[int, ClusterState] | None = None
+    _focus: frozenset[str] | None = None
 
     @classmethod
     def open(
@@ -94,14 +97,28 @@ class Scene:
             prices=prices,
             expired=expired,
             pools=_pools(free, prices),
-            _left={candidate.name: candidate for candidate in free},
+            unsettled=frozenset(
+                item.name for item in free if not (item.settled(now) or item.never_settles)
+            ),
+            _left={item.name: item for item in free},
         )
         return scene, blocked
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
         """Return the nodes that may still go, by name."""
-        return tuple(self._left.values())
+        if self._focus is None:
+            return tuple(self._left.values())
+        return tuple(item for item in self._left.values() if item.name in self._focus)
+
+    @contextmanager
+    def only(self, names: Collection[str]) -> Iterator[None]:
+        """Let a method see no other candidates than those called *names*."""
+        self._focus = frozenset(names)
+        try:
+            yield
+        finally:
+            self._focus = None
 
     @property
     def taking(self) -> Mapping[str, Blocked]:
