@@ -109,14 +109,9 @@ class WhatIf:
         if not numbers:
             return Answer()
         problem = self._asked(going, avoid)
-        able = [
-            number
-            for number in numbers
-            if not (problem.classes[number].problem or problem.classes[number].devices)
-        ]
+        able, unable = self._parted(numbers)
         pods = tuple(problem.pods[number] for number in able)
         order = [able[place] for place in queue.ordered(pods)]
-        unable = [number for number in numbers if number not in set(able)]
         solution = self._solved(problem, order, launching=launching, expired=expired)
         return self._worded(problem, solution, unable)
 
@@ -173,17 +168,22 @@ class WhatIf:
         """Let the pods that wait take what exists, the most important first."""
         problem = replace(self._problem, _hopeless={})
         run = Run.of(problem, self._contents)
-        numbers = [
-            number
-            for number in waiting
-            if not (problem.classes[number].problem or problem.classes[number].devices)
-        ]
+        numbers, _ = self._parted(waiting)
         promised = {place for place, number in enumerate(numbers) if number in problem.nominated}
         ordered = queue.ordered([problem.pods[number] for number in numbers], promised)
         order = [numbers[place] for place in ordered]
         queue.drain(order, problem.classes, run.place_on_node, _never, lambda: False)
         for number, index in sorted(run.placements.items()):
             self._settle(number, problem.table.places[index].name)
+
+    def _parted(self, numbers: Iterable[int]) -> tuple[list[int], list[int]]:
+        """Return those of the pods that can be planned at all, and the others."""
+        able: list[int] = []
+        unable: list[int] = []
+        for number in numbers:
+            known = self._problem.classes[number]
+            (unable if known.problem or known.devices else able).append(number)
+        return able, unable
 
     def _uncount(self, number: int, name: str, counts: Counts) -> None:
         """Take a pod that runs on the node called *name* off *counts*."""
