@@ -9,7 +9,7 @@ import pytest
 
 from outrider.apis import labels
 from outrider.core.catalog.bundled import bundled
-from outrider.core.launch import nodeclaim
+from outrider.core.promises import planned_pods
 from outrider.core.scheduling.plan import pending, plan
 from outrider.core.scheduling.result import Plan
 from outrider.core.seeding import Seed, State
@@ -70,7 +70,7 @@ def test_a_pod_gets_its_node() -> None:
     assert claim.status.is_true("Launched")
     assert claim.metadata.labels[labels.CAPACITY_TYPE] == "spot"
     assert claim.status.capacity["nvidia.com/gpu"] == 1
-    assert nodeclaim.planned_pods(claim.metadata.annotations) == ("default/p0",)
+    assert planned_pods(claim.metadata.annotations) == ("default/p0",)
     assert made.workflows.recorder.of("watch_join") == [((claim.name,),)]
     assert [one["nodeClaim"] for one in made.bus.of("LaunchStarted")] == [claim.name]
     assert ("p0", "Nominated") in [(name, reason) for name, reason, _ in made.cluster.events]
@@ -290,7 +290,7 @@ def test_a_kill_at_any_call_is_made_good(call: int) -> None:
     planned = [
         pod
         for claim in made.state.nodeclaims
-        for pod in nodeclaim.planned_pods(claim.metadata.annotations)
+        for pod in planned_pods(claim.metadata.annotations)
     ]
     assert sorted(set(planned)) == ["default/p0", "default/p1", "default/p2"]
     assert len(made.cloud.found) == 3

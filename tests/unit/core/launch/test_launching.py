@@ -18,6 +18,7 @@ from outrider.core.launch.errand import Errand, assigned, errand, surplus
 from outrider.core.launch.failure import marks
 from outrider.core.launch.fleet import Order, Pool, Subnet, requests
 from outrider.core.launch.readiness import Found
+from outrider.core.promises import planned_pods
 from outrider.core.records import FleetError, FleetResult, Instance
 from outrider.core.scheduling.result import Choice
 from outrider.core.seeding import Seed, State
@@ -199,7 +200,7 @@ def test_a_nodeclaim_is_one_that_karpenter_reads() -> None:
     assert isinstance(claim, NodeClaim)
     assert claim.metadata.finalizers == (labels.TERMINATION_FINALIZER,)
     assert claim.metadata.annotations[labels.DECISION] == "d1"
-    assert nodeclaim.planned_pods(claim.metadata.annotations) == made.pods
+    assert planned_pods(claim.metadata.annotations) == made.pods
     assert claim.spec.termination_grace_period == "5m"
     keys = {entry.key for entry in claim.spec.requirements}
     assert {labels.INSTANCE_TYPE, labels.ZONE, labels.CAPACITY_TYPE} <= keys
@@ -268,7 +269,6 @@ FOUND = Found(
         ({"instance_profile": None}, {}, "InstanceProfileReady", "role node has no instance"),
         ({"refused": {"AMIsReady": "GetParameters: no"}}, {}, "AMIsReady", "GetParameters"),
         ({}, {"amiFamily": "Windows2022"}, "ValidationSucceeded", "AL2023, Bottlerocket, Custom"),
-        ({}, {"kubelet": {"maxPods": "vcpus * 8"}}, "ValidationSucceeded", "maxPods"),
     ],
 )
 def test_a_condition_says_what_to_fix(

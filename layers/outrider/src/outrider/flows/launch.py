@@ -28,6 +28,7 @@ from outrider.core.launch import errand as errands_of
 from outrider.core.launch import failure, fleet, nodeclaim
 from outrider.core.launch.fleet import FleetRequest, Order, Refused, Requests, Subnet, Surroundings
 from outrider.core.launch.spend import running_per_hour
+from outrider.core.promises import planned_pods
 from outrider.core.records import Intent, Lease
 from outrider.core.scheduling.plan import pending, plan
 from outrider.core.scheduling.result import Plan
@@ -296,7 +297,7 @@ def _note_placements(world: World, made: Plan, state: ClusterState) -> None:
             continue
         node = state.node_of(claim)
         names = {claim.name, node.name if node else claim.name}
-        known = set(nodeclaim.planned_pods(claim.metadata.annotations))
+        known = set(planned_pods(claim.metadata.annotations))
         moved = {pod for pod in known if place.get(pod, claim.name) not in names}
         wanted = (known - moved) | {pod for pod, where in place.items() if where in names}
         if wanted != known:

@@ -32,6 +32,7 @@ from outrider.core.lifecycle import (
     release_order,
     taints_to_add,
 )
+from outrider.core.promises import planned_pods
 from outrider.core.records import Instance, Reaction
 from outrider.errors import ClusterError, Gone, NotFound, OutriderError
 from outrider.flows import decisions, errands, mode, pools, sweep
@@ -246,7 +247,7 @@ def _register(world: World, claim: NodeClaim, node: Node, instance: Instance | N
 
 def _nominate(world: World, claim: NodeClaim, node: Node) -> None:
     """Hold the node's room for the pods that it was planned for."""
-    for pod in nodeclaim.planned_pods(claim.metadata.annotations):
+    for pod in planned_pods(claim.metadata.annotations):
         try:
             world.cluster.nominate(pod, node.name)
         except ClusterError as error:
@@ -281,7 +282,7 @@ def _give_up(
         claim.node_pool,
         (claim.name,),
         verdict.reason,
-        {claim.name: nodeclaim.planned_pods(claim.metadata.annotations)},
+        {claim.name: planned_pods(claim.metadata.annotations)},
     )
     world.cluster.delete_nodeclaim(claim.name)
     if node is not None and instance is not None:

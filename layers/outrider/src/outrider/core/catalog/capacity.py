@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from outrider.apis import quantity
@@ -35,10 +34,10 @@ from outrider.core.resources import Resources
 if TYPE_CHECKING:
     from outrider.apis.nodeclass import EC2NodeClass
 
-HYPERVISOR_SHARE = Fraction(75, 1000)
+HYPERVISOR_PER_MILLE = 75
 ARM_RESERVED_MIB = 64
 NVME_GB = 10**9
-CLOSE = Fraction(4, 5)  # an observed memory below this share of the model's is not this type's
+CLOSE_PERCENT = 80  # an observed memory below this share of the model's is not this type's
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +131,9 @@ def _pods(ec2: Ec2Facts, settings: _Class, facts: ClusterFacts) -> int:
 
 def _memory(name: str, ec2: Ec2Facts, facts: ClusterFacts) -> int:
     stated = ec2.memory_mib - (ARM_RESERVED_MIB if ec2.arch == "arm64" else 0)
-    taken = stated * HYPERVISOR_SHARE
-    modelled = (stated - -(-taken.numerator // taken.denominator)) * MI
+    modelled = (stated - -(-stated * HYPERVISOR_PER_MILLE // 1000)) * MI
     observed = facts.observed_memory.get(name, 0)
-    plausible = modelled * CLOSE <= observed <= ec2.memory_mib * MI
+    plausible = modelled * CLOSE_PERCENT <= observed * 100 and observed <= ec2.memory_mib * MI
     return observed if plausible else modelled
 
 

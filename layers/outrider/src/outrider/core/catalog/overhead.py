@@ -23,10 +23,11 @@ MEMORY_A_POD = 11 * MI
 MEMORY_BASE = 255 * MI
 EPHEMERAL = GI
 EVICTION_MEMORY = 100 * MI
-EVICTION_EPHEMERAL = Fraction(1, 10)
+EVICTION_EPHEMERAL_PARTS = 10  # one of them is kept free
 
 # (up to this many milli-CPU, hundredths of a per cent reserved)
 _CPU_BANDS = ((1000, 600), (2000, 100), (4000, 50), (None, 25))
+_WHOLE = 10_000
 
 _SIGNALS = {"memory.available": "memory", "nodefs.available": "ephemeral-storage"}
 
@@ -51,7 +52,7 @@ def eviction(memory: int, ephemeral: int, hard: Mapping[str, Any] | None) -> dic
     """Return what the hard eviction thresholds keep free of *memory* and *ephemeral* storage."""
     kept = {
         "memory": EVICTION_MEMORY,
-        "ephemeral-storage": _up(ephemeral * EVICTION_EPHEMERAL),
+        "ephemeral-storage": -(-ephemeral // EVICTION_EPHEMERAL_PARTS),
     }
     capacity = {"memory": memory, "ephemeral-storage": ephemeral}
     for signal, threshold in (hard or {}).items():
@@ -75,14 +76,14 @@ def overhead(
 
 
 def _reserved_cpu(milli_cpu: int) -> int:
-    reserved, below = Fraction(0), 0
+    reserved, below = 0, 0
     for upto, share in _CPU_BANDS:
         band = milli_cpu - below if upto is None else min(milli_cpu, upto) - below
         if band <= 0:
             break
-        reserved += Fraction(band * share, 10_000)
+        reserved += band * share
         below += band
-    return int(reserved)
+    return reserved // _WHOLE
 
 
 def _threshold(text: str, capacity: int) -> int:

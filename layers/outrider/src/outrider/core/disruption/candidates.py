@@ -20,7 +20,7 @@ from outrider.apis.pod import Pod
 from outrider.core.clusterstate import ClusterState
 from outrider.core.disruption.budgets import is_leaving
 from outrider.core.disruption.result import Blocked, Code
-from outrider.core.launch.nodeclaim import planned_pods
+from outrider.core.promises import planned_pods
 from outrider.core.protection import (
     Budgets,
     drainable,

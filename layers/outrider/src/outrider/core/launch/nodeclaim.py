@@ -178,11 +178,6 @@ def pods_text(pods: Iterable[str]) -> str:
     return ",".join(sorted(pods))
 
 
-def planned_pods(annotations: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the pods that a NodeClaim with *annotations* was planned for."""
-    return tuple(filter(None, annotations.get(labels.PODS, "").split(",")))
-
-
 def _spec(launch: Launch) -> dict[str, Any]:
     requirements = [dict(entry) for entry in launch.requirements.to_json()]
     named = {entry["key"] for entry in requirements}

@@ -148,8 +148,6 @@ def _validation(node_class: EC2NodeClass) -> str:
     if family_of(node_class) is None:
         known = ", ".join(family.value for family in Family)
         return f"amiFamily {node_class.spec.family} is not supported: use one of {known}"
-    if isinstance((node_class.spec.kubelet or {}).get("maxPods"), str):
-        return "kubelet.maxPods must be a number: expressions are not supported"
     return ""
 
 

@@ -19,7 +19,7 @@ from outrider.core.catalog.capacity import derive
 from outrider.core.catalog.facts import ClusterFacts
 from outrider.core.catalog.instancetype import Catalog, InstanceType
 from outrider.core.clusterstate import ClusterState
-from outrider.core.launch.nodeclaim import planned_pods
+from outrider.core.promises import planned_pods
 from outrider.core.scheduling import daemons as daemon_sets
 from outrider.core.scheduling.demand import Demands, PodClass
 from outrider.core.scheduling.nodes import PlaceTable, places
