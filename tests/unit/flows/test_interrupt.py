@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -245,6 +246,25 @@ def test_rebalances_come_one_at_a_time(fake: FakeWorld, launcher: Launcher) -> N
     assert set(fake.ledger.rows) == {instance("n1")}
     assert fake.telemetry.total("SignalsIgnored", Reason="Budget") == 1
     assert fake.ledger.marks == {}
+    assert set(fake.ledger.deferred()) == {instance("n2")}
+
+
+def test_a_move_that_was_called_off_is_not_tried_again_at_once(
+    fake: FakeWorld, launcher: Launcher
+) -> None:
+    """For ten minutes a node that could not be moved is left alone; its recommendation waits."""
+    interrupt.interrupt(batch(rebalance()), fake.world)
+    row = fake.ledger.rows[instance("n1")]
+    fake.ledger.update_reaction(replace(row, cancelled=True, ended=True))
+    fake.clock.sleep(240)
+    interrupt.interrupt(batch(rebalance()), fake.world)
+    assert len(launcher.plans) == 1
+    assert fake.telemetry.total("SignalsIgnored", Reason="Cooldown") == 1
+    assert set(fake.ledger.deferred()) == {instance("n1")}
+    fake.clock.sleep(420)
+    again = {**rebalance(), "time": stamp(fake.clock.now())}
+    interrupt.interrupt(batch(again), fake.world)
+    assert len(launcher.plans) == 2
 
 
 @pytest.mark.parametrize(

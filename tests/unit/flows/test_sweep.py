@@ -145,6 +145,72 @@ def test_a_reaction_that_was_never_planned_is_taken_up(fake: FakeWorld, handled:
     assert [signal.kind for signal in handled] == ["Rebalance"]
 
 
+@pytest.mark.parametrize(
+    ("deadline", "forced"), [(None, False), (estate.NOW - timedelta(minutes=1), True)]
+)
+def test_a_reaction_whose_time_is_over_is_taken_up_too(
+    fake: FakeWorld, handled: list[Any], deadline: Any, forced: bool
+) -> None:
+    """A repair that nobody lived to plan must not block its own repetition for ever."""
+    fake.ledger.rows[INSTANCE] = Reaction(
+        INSTANCE, "InstanceImpaired", "d", deadline, node="n1", at=estate.NOW - timedelta(minutes=2)
+    )
+    sweep.sweep(fake.world)
+    assert [signal.detail.forced for signal in handled] == [forced]
+
+
+def test_a_recommendation_that_waited_gets_its_turn(fake: FakeWorld, handled: list[Any]) -> None:
+    """The oldest first, each sweep anew, for as long as the instance lives and nothing else
+    happens to it.
+    """
+    other = estate.node("n2")
+    fake.join(other)
+    fake.ledger.waiting = {
+        INSTANCE: estate.NOW - timedelta(minutes=4),
+        other.instance_id: estate.NOW - timedelta(minutes=8),
+        "i-00000000000000bad": estate.NOW - timedelta(minutes=8),
+    }
+    sweep.sweep(fake.world)
+    assert [signal.instance_ids for signal in handled] == [(other.instance_id,), (INSTANCE,)]
+    assert set(fake.ledger.waiting) == {INSTANCE, other.instance_id}
+    handled.clear()
+    fake.clock.sleep(300)
+    fake.ledger.rows[other.instance_id] = Reaction(
+        other.instance_id, "Rebalance", "d", None, planned=True, execution="e", node="n2"
+    )
+    sweep.sweep(fake.world)
+    assert [signal.instance_ids for signal in handled] == [(INSTANCE,)]
+    assert set(fake.ledger.waiting) == {INSTANCE}
+
+
+def test_a_pool_that_now_ignores_recommendations_forgets_them(
+    fake: FakeWorld, handled: list[Any]
+) -> None:
+    """The annotation counts on the day on which something would be done."""
+    fake.cluster.put(estate.pool(annotations={labels.REBALANCE: "ignore"}))
+    fake.ledger.waiting = {INSTANCE: estate.NOW}
+    sweep.sweep(fake.world)
+    assert (handled, fake.ledger.waiting) == ([], {})
+
+
+def test_every_node_s_instance_is_known_to_the_ledger(fake: FakeWorld, handled: list[Any]) -> None:
+    """A row that was never written, or whose month is over, is written again; else the next Spot
+    warning would count as another cluster's.
+    """
+    fake.ledger.known.clear()
+    sweep.sweep(fake.world)
+    assert fake.ledger.ours([INSTANCE])[INSTANCE]["claim"]
+    fake.recorder.calls.clear()
+    fake.clock.sleep(300)
+    sweep.sweep(fake.world)
+    assert fake.recorder.of("record_instance") == []
+    soon = fake.clock.now() + timedelta(days=20)
+    fake.ledger.known[INSTANCE] = {"claim": "c", "expires": int(soon.timestamp())}
+    fake.clock.sleep(300)
+    sweep.sweep(fake.world)
+    assert len(fake.recorder.of("record_instance")) == 1
+
+
 def test_a_drain_that_never_started_or_failed_for_good_is_started(
     fake: FakeWorld, handled: list[Any]
 ) -> None:

@@ -7,7 +7,8 @@ Karpenter (statements 121 to 127) and from the node termination handler:
 - A Spot or reservation warning has a deadline and shuts its capacity pool. The replacement comes
   first. Older than five minutes, or from a clock that runs ahead, it is not believed.
 - A rebalance recommendation is acted on (they only record it), as the NodePool's annotation says,
-  within the budgets that name no reason, one node at a time at least.
+  within the budgets that name no reason, one node at a time at least. One that the budgets have no
+  room for, or that comes within ten minutes of a move that was called off, waits its turn.
 - A scheduled change of AWS Health is drained with its start as the deadline, and a closed one calls
   the drain off (they drain at once and know no closing).
 - An instance that is stopping, stopped, shutting down or terminated has no time left at all.
@@ -20,14 +21,15 @@ clock: *now* is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from outrider.apis import labels
 from outrider.apis.node import Node
+from outrider.apis.nodepool import NodePool
 from outrider.apis.signals import (
     BlockExpiry,
     InstanceImpaired,
@@ -51,6 +53,7 @@ class Action(StrEnum):
     """What to do with a node."""
 
     IGNORE = "Ignore"
+    DEFER = "Defer"
     CORDON = "Cordon"
     DRAIN = "Drain"
     CANCEL = "Cancel"
@@ -82,7 +85,7 @@ class NodeReaction:
     action: Action
     kind: str
     reason: str
-    code: str = ""  # of an ignored signal: one word to count it by
+    code: str = ""  # of one that is ignored or waits: one word to count it by
     node: str = ""
     claim: str = ""
     node_pool: str = ""
@@ -101,7 +104,7 @@ class _Place:
     claim: str = ""
     node_pool: str = ""
     pool: Pool | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    rebalancing: Rebalancing = Rebalancing.REPLACE_THEN_DRAIN
 
 
 def react(
@@ -111,11 +114,13 @@ def react(
     now: datetime,
     *,
     moving: Iterable[str] = (),
+    cooling: Collection[str] = (),
 ) -> tuple[NodeReaction, ...]:
-    """Return what *signal* asks for, one entry a node of ours; *moving* are nodes on their way out.
+    """Return what *signal* asks for, one entry a node of ours.
 
-    An instance that the cluster does not know is ignored as such; the caller has checked whose it
-    is.
+    *moving* are nodes on their way out, *cooling* the instances whose last move was called off a
+    moment ago. An instance that the cluster does not know is ignored as such; the caller has
+    checked whose it is.
     """
     judge = _JUDGES.get(type(signal))
     if judge is None:
@@ -123,8 +128,15 @@ def react(
     places = _places(signal, state)
     reactions = judge(signal, places, policy, now)
     if isinstance(signal, Rebalance):
-        return _within_budget(reactions, Allowance(state, now, moving))
+        return _within_budget(_cooled(reactions, cooling), Allowance(state, now, moving))
     return reactions
+
+
+def rebalancing(pool: NodePool | None) -> Rebalancing:
+    """Return how *pool* wants recommendations to be answered; what nobody knows is the default."""
+    wish = pool.metadata.annotations.get(labels.REBALANCE) if pool else None
+    known = {one.value: one for one in Rebalancing}
+    return known.get(wish or "", Rebalancing.REPLACE_THEN_DRAIN)
 
 
 def _spot(
@@ -162,10 +174,9 @@ def _rebalance(
 
 
 def _rebalanced(signal: Rebalance, place: _Place) -> NodeReaction:
-    wish = place.annotations.get(labels.REBALANCE, Rebalancing.REPLACE_THEN_DRAIN)
-    if wish == Rebalancing.IGNORE:
+    if place.rebalancing is Rebalancing.IGNORE:
         return _ignored(signal, place, "PolicyIgnores", "its NodePool ignores recommendations")
-    cordon = wish == Rebalancing.CORDON
+    cordon = place.rebalancing is Rebalancing.CORDON
     return NodeReaction(
         place.instance_id,
         Action.CORDON if cordon else Action.DRAIN,
@@ -179,32 +190,39 @@ def _rebalanced(signal: Rebalance, place: _Place) -> NodeReaction:
     )
 
 
+def _cooled(
+    reactions: tuple[NodeReaction, ...], cooling: Collection[str]
+) -> tuple[NodeReaction, ...]:
+    """Return *reactions*, those that come too soon after the last one deferred."""
+    why = "its last move was called off a moment ago"
+    return tuple(
+        _deferred(one, "Cooldown", why)
+        if one.action is Action.DRAIN and one.instance_id in cooling
+        else one
+        for one in reactions
+    )
+
+
 def _within_budget(
     reactions: tuple[NodeReaction, ...], allowance: Allowance
 ) -> tuple[NodeReaction, ...]:
-    """Return *reactions*, those ignored that the pools' budgets do not leave room for."""
+    """Return *reactions*, those deferred that the pools' budgets do not leave room for."""
     result = []
     for reaction in reactions:
         pool = reaction.node_pool
-        free = allowance.left(pool, None) or not allowance.moving(pool)
-        if reaction.action is Action.DRAIN and not free:
-            reason = f"NodePool {pool} has as many nodes on the move as its budgets allow"
-            result.append(
-                NodeReaction(
-                    reaction.instance_id,
-                    Action.IGNORE,
-                    reaction.kind,
-                    reason,
-                    code="Budget",
-                    node=reaction.node,
-                    node_pool=pool,
-                )
-            )
-            continue
-        if reaction.action is Action.DRAIN:
+        if reaction.action is not Action.DRAIN:
+            result.append(reaction)
+        elif allowance.left(pool, None) or not allowance.moving(pool):
             allowance.spend(pool)
-        result.append(reaction)
+            result.append(reaction)
+        else:
+            why = f"NodePool {pool} has as many nodes on the move as its budgets allow"
+            result.append(_deferred(reaction, "Budget", why))
     return tuple(result)
+
+
+def _deferred(reaction: NodeReaction, code: str, reason: str) -> NodeReaction:
+    return replace(reaction, action=Action.DEFER, code=code, reason=reason)
 
 
 def _state_change(
@@ -373,5 +391,5 @@ def _place(
         claim=claim.name if claim else "",
         node_pool=name,
         pool=(parts[0], parts[1], parts[2]) if all(parts) else None,
-        annotations=pool.metadata.annotations if pool else {},
+        rebalancing=rebalancing(pool),
     )

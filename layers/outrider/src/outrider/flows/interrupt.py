@@ -19,12 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from outrider.apis import duration
 from outrider.apis.pod import Pod
-from outrider.apis.signals import BlockExpiry, Signal, Unknown
+from outrider.apis.signals import BlockExpiry, Rebalance, Signal, Unknown
 from outrider.apis.signals import parse as parse_signal
 from outrider.core.clusterstate import ClusterState
 from outrider.core.interruption import Action, NodeReaction, Policy, Pool, react
@@ -38,6 +38,7 @@ from outrider.flows.ports import World
 
 PATIENCE_SECONDS = 8.0
 LOOKS = 2
+COOLDOWN = timedelta(minutes=10)
 WARNED = {
     "SpotInterruption": "SpotInterrupted",
     "ReservationInterruption": "CapacityReservationInstanceInterrupted",
@@ -139,11 +140,14 @@ def _reactions(
     moving = {name for name in running if name}
     urgent: dict[str, NodeReaction] = {}
     for signal in signals:
-        for reaction in react(signal, state, policy, now, moving=moving):
+        cooling = _cooling(signal, world, now) if isinstance(signal, Rebalance) else ()
+        for reaction in react(signal, state, policy, now, moving=moving, cooling=cooling):
             if reaction.node == "" and reaction.claim == "":
                 _ignore(world, "UnknownInstance", **_said(reaction))
                 continue
-            if reaction.action is Action.IGNORE:
+            if reaction.action is Action.DEFER:
+                world.ledger.defer(reaction.instance_id, now)
+            if reaction.action in {Action.IGNORE, Action.DEFER}:
                 _ignore(world, reaction.code, **_said(reaction))
                 continue
             if reaction.node:
@@ -152,6 +156,20 @@ def _reactions(
             if known is None or _urgency(reaction) < _urgency(known):
                 urgent[reaction.instance_id] = reaction
     return tuple(urgent[instance_id] for instance_id in sorted(urgent))
+
+
+def _cooling(signal: Rebalance, world: World, now: datetime) -> tuple[str, ...]:
+    """Return the instances of *signal* whose last move was called off a moment ago."""
+    rows = (world.ledger.reaction(instance_id) for instance_id in signal.instance_ids)
+    return tuple(
+        row.instance_id
+        for row in rows
+        if row
+        and row.cancelled
+        and row.reason == signal.kind
+        and row.at
+        and now - row.at < COOLDOWN
+    )
 
 
 def _act(

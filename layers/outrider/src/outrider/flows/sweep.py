@@ -3,8 +3,10 @@
 EC2's events are best effort; a lost one is normal. Every few minutes the sweep asks EC2 itself:
 impaired instances and scheduled maintenance become the signals that nobody sent, capacity blocks
 near their end too, and sick nodes are repaired, unless too many are sick at once. Then it takes up
-what was begun: reactions that were never planned, drains that never started or failed too often,
-nodes that carry our taint and are nobody's.
+what was begun: recommendations that had to wait for their budget, reactions that were never
+planned, drains that never started or failed too often, nodes that carry our taint and are nobody's.
+And it sees to it that the ledger knows the instance of every node, or signals for it would count as
+another cluster's.
 
 Called from the lifecycle tick; limits itself to once in four minutes. Refuses to decide: it turns
 facts into signals and hands them to `flows.interrupt`.
@@ -12,6 +14,7 @@ facts into signals and hands them to `flows.interrupt`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -29,6 +32,7 @@ from outrider.apis.signals import (
     SpotInterruption,
 )
 from outrider.core.clusterstate import ClusterState
+from outrider.core.interruption import Rebalancing, rebalancing
 from outrider.core.records import Reaction
 from outrider.core.repair import diagnose
 from outrider.errors import CloudError, Gone
@@ -41,6 +45,7 @@ IMPAIRED_LONG = timedelta(minutes=2)
 BLOCK_LEAD = timedelta(minutes=40)
 SOURCE = "outrider.sweep"
 TAINTED_FOR = timedelta(minutes=10)
+FORGOTTEN_SOON = timedelta(days=30)
 
 
 def sweep(world: World) -> bool:
@@ -58,8 +63,10 @@ def sweep(world: World) -> bool:
         *_blocks(world, state, rows, now),
         *_sick(world, state, rows, now),
         *_unplanned(rows.values(), now),
+        *_deferred(world, state, rows, now),
     ]
     try:
+        _remember(world, state, now)
         if signals:
             interrupt.handle(signals, world)
         _restart_drains(world, state, rows.values(), now)
@@ -160,13 +167,7 @@ def _unplanned(rows: Iterable[Reaction], now: datetime) -> Iterator[Signal]:
         if row.planned or row.cancelled or row.at is None or now - row.at < UNPLANNED:
             continue
         if row.reason == "Rebalance":
-            yield Rebalance(
-                id=f"{SOURCE}/{row.instance_id}",
-                source=SOURCE,
-                detail_type="EC2 Instance Rebalance Recommendation",
-                time=now,
-                detail={"instance-id": row.instance_id},
-            )
+            yield _recommendation(row.instance_id, now)
         elif row.deadline is not None and row.deadline > now:
             yield SpotInterruption(
                 id=f"{SOURCE}/{row.instance_id}",
@@ -175,6 +176,56 @@ def _unplanned(rows: Iterable[Reaction], now: datetime) -> Iterator[Signal]:
                 time=row.at,
                 detail={"instance-id": row.instance_id},
             )
+        else:
+            what = f"{row.reason}, taken up again"
+            yield _signal(row.instance_id, what, now, forced=row.deadline is not None)
+
+
+def _deferred(
+    world: World, state: ClusterState, rows: Mapping[str, Reaction], now: datetime
+) -> Iterator[Rebalance]:
+    """Yield the recommendations that wait, the oldest first; forget those that are settled."""
+    waiting = world.ledger.deferred()
+    nodes = {node.instance_id: node for node in state.nodes if node.instance_id}
+    for instance_id in sorted(waiting, key=lambda one: (waiting[one], one)):
+        node = nodes.get(instance_id)
+        wish = rebalancing(state.nodepool(node.node_pool)) if node else Rebalancing.IGNORE
+        if wish is Rebalancing.IGNORE or instance_id in rows:
+            world.ledger.undefer(instance_id)
+        else:
+            yield _recommendation(instance_id, now)
+
+
+def _recommendation(instance_id: str, now: datetime) -> Rebalance:
+    return Rebalance(
+        id=f"{SOURCE}/{instance_id}",
+        source=SOURCE,
+        detail_type="EC2 Instance Rebalance Recommendation",
+        time=now,
+        detail={"instance-id": instance_id},
+    )
+
+
+def _remember(world: World, state: ClusterState, now: datetime) -> None:
+    """Write down the instances of NodeClaims that the ledger does not know, or soon forgets."""
+    claims = {
+        claim.instance_id: claim
+        for claim in state.nodeclaims
+        if claim.status.provider_id and claim.metadata.deletion_timestamp is None
+    }
+    known = world.ledger.ours(sorted(claims))
+    soon = (now + FORGOTTEN_SOON).timestamp()
+    missing = [
+        instance_id
+        for instance_id in claims
+        if instance_id not in known or known[instance_id].get("expires", math.inf) < soon
+    ]
+    if not missing:
+        return
+    for instance in world.cloud.instances(sorted(missing)):
+        claim = claims[instance.id]
+        decision = claim.metadata.annotations.get(labels.DECISION, "")
+        world.ledger.record_instance(instance, claim.name, decision)
 
 
 def _restart_drains(

@@ -61,6 +61,7 @@ class Endpoint:
         self._operations: dict[str, Operation] = {}
         self._after: dict[str, list[Callable[[Call], None]]] = {}
         self._remembered: dict[str, dict[bytes, Answer]] = {}
+        self._until: dict[str, set[str]] = {}
         self._stubber = BotocoreStubber()
         self._dispatcher = DomainDispatcherApplication(create_backend_app)
         self._raw_response = MockRawResponse
@@ -75,15 +76,31 @@ class Endpoint:
         """Tell *observer* of each `service:Operation` that moto answered without an error."""
         self._after.setdefault(name, []).append(observer)
 
-    def remember(self, name: str) -> None:
-        """Answer an equal `service:Operation` request as the first time: its answers never
-        change.
+    def remember(self, name: str, *, until: str = "") -> None:
+        """Answer an equal `service:Operation` request as the first time.
+
+        Its answers never change, or only with what a service does: after each call to the service
+        *until* that is not a mere look, and whenever somebody says `changed`.
         """
         self._remembered[name] = {}
+        if until:
+            self._until.setdefault(until, set()).add(name)
+
+    def changed(self, service: str) -> None:
+        """Forget the answers that hold until something changes in *service*."""
+        for name in self._until.get(service, ()):
+            self._remembered[name].clear()
 
     def handle(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Answer one request."""
         call = understand(method, url, headers, body)
+        try:
+            return self._handle(call)
+        finally:
+            if not call.operation.startswith(("Describe", "Get", "List")):
+                self.changed(call.service)
+
+    def _handle(self, call: Call) -> Answer:
         if call.operation and self.gatekeeper and (error := self.gatekeeper.refuse(call)):
             return answer(call, error)
         operation = self._operations.get(call.name)

@@ -72,6 +72,8 @@ class Instances:
         serve("ec2:TerminateInstances", self._terminate)
         serve("ec2:StopInstances", self._stop)
         serve("ec2:StartInstances", self._start)
+        # A fleet's every instance is described each minute, and seldom has anything changed.
+        self.endpoint.remember("ec2:DescribeInstances", until="ec2")
         self.endpoint.after("ec2:CreateSnapshot", self._snapshot_made)
         self.endpoint.after("ec2:CreateSnapshots", self._snapshot_made)
         self.endpoint.after("ec2:CopySnapshot", self._snapshot_made)
@@ -236,6 +238,7 @@ class Instances:
     def _set(self, instance: Any, state: str) -> None:
         instance._state.name = state
         instance._state.code = CODES[state]
+        self.endpoint.changed("ec2")
 
     def _becomes(self, instance: Any, state: str, from_state: str) -> None:
         if instance.state != from_state:
@@ -248,6 +251,7 @@ class Instances:
         self._changed(instance, state)
 
     def _changed(self, instance: Any, state: str) -> None:
+        self.endpoint.changed("ec2")
         self.timeline.record(
             "instance",
             id=instance.id,
