@@ -54,10 +54,9 @@ def compiled(
     devices: Mapping[str, str],
 ) -> Compiled:
     """Return the problem of planning *pods*; *gangs* and *devices* are by pod key."""
-    moving = frozenset(pod.key for pod in pods)
-    running = [
-        pod for pod in state.pods if pod.node_name and not pod.finished and pod.key not in moving
-    ]
+    bound = [pod for pod in state.pods if pod.node_name and not pod.finished]
+    moving = frozenset(pod.key for pod in pods) if bound else frozenset()
+    running = [pod for pod in bound if pod.key not in moving]
     daemons = daemon_sets.daemons(state.daemonsets, running)
     axis = _axis(pods, daemons)
     facts = ClusterFacts.of(state)
@@ -257,6 +256,8 @@ def _nominated(state: ClusterState, pods: Sequence[Pod], table: PlaceTable) -> d
     are booting, and the scheduler finds room held twice.
     """
     by_name = {place.name: index for index, place in enumerate(table.places)}
+    if not by_name:
+        return {}
     promises: dict[str, int] = {}
     for claim in state.nodeclaims:
         node = state.node_of(claim)

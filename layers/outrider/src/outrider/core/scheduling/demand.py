@@ -9,7 +9,7 @@ fifty. Refuses to know nodes, NodePools and offerings.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from outrider.apis.placement import HONOR, Constraints, PodTerm, Spread, Toleration
@@ -107,6 +107,14 @@ class _Step:
 
 
 @dataclass(eq=False)
+class _Built:
+    """The classes made so far, by what makes them one, and how many asks they have."""
+
+    classes: dict[tuple[object, ...], PodClass] = field(default_factory=dict)
+    asks: int = 0
+
+
+@dataclass(eq=False)
 class Demands:
     """Gathers pods into classes."""
 
@@ -128,45 +136,87 @@ class Demands:
 
         *gangs* and *devices* give, by pod key, the pod's gang and what is wrong with its claims.
         """
-        steps = [self._steps_of(pod) for pod in pods]  # registers every tally before any is counted
-        found: dict[object, PodClass] = {}
-        interned: dict[int, tuple[tuple[str, int], ...]] = {}
-        asks = 0
-        for place, pod in enumerate(pods):
-            members = self.tallies.members(pod.namespace, pod.labels)
-            requests = interned.get(id(pod.requests))
-            if requests is None:
-                requests = tuple(sorted(pod.requests.items()))
-                interned[id(pod.requests)] = requests
-            needs = self.volumes.needs(pod) if pod.volumes else NO_VOLUMES
-            key = (
-                id(steps[place]),
-                requests,
-                members,
-                pod.host_ports,
-                needs,
-                pod.priority,
-                gangs.get(pod.key),
-                devices.get(pod.key),
-            )
-            known = found.get(key)
+        free: dict[int, tuple[_Step, ...]] = {}
+        steps = [
+            free.get(id(pod.constraints)) or self._steps_of(pod, free) for pod in pods
+        ]  # registers every tally before any is counted
+        built = _Built()
+        alike: dict[tuple[object, ...], PodClass] = {}
+        for place, profile in enumerate(self._profiles(pods, steps, gangs, devices)):
+            known = alike.get(profile)
             if known is None:
-                built = tuple(
-                    self._ask(asks + level, step, pod, requests, members, needs)
-                    for level, step in enumerate(steps[place])
-                )
-                asks += len(built)
-                known = PodClass(
-                    index=len(found),
-                    pods=[],
-                    asks=built,
-                    priority=pod.priority,
-                    problem=needs.problem,
-                    devices=devices.get(pod.key, ""),
-                )
-                found[key] = known
+                pod = pods[place]
+                known = self._class_of(pod, steps[place], built, gangs, devices)
+                alike[profile] = known
             known.pods.append(place)
-        return list(found.values())
+        return list(built.classes.values())
+
+    def _profiles(
+        self,
+        pods: Sequence[Pod],
+        steps: Sequence[tuple[_Step, ...]],
+        gangs: Mapping[str, str],
+        devices: Mapping[str, str],
+    ) -> Iterator[tuple[object, ...]]:
+        """Return what shows quickly that two pods are of one class: parts that are the same object.
+
+        Pods of one owner share theirs since they were parsed; those that do not are compared by
+        value, once each.
+        """
+        labelled = bool(self.tallies.items)
+        marked = bool(gangs or devices)
+        nothing = [None] * len(pods)
+        return zip(
+            map(id, steps),
+            [id(pod.requests) for pod in pods],
+            [pod.priority for pod in pods],
+            [id(pod.host_ports) for pod in pods],
+            [pod.key if pod.volumes else None for pod in pods],
+            [self.tallies.members(pod.namespace, pod.labels) for pod in pods]
+            if labelled
+            else nothing,
+            [pod.key for pod in pods] if marked else nothing,
+            strict=True,
+        )
+
+    def _class_of(
+        self,
+        pod: Pod,
+        steps: tuple[_Step, ...],
+        built: _Built,
+        gangs: Mapping[str, str],
+        devices: Mapping[str, str],
+    ) -> PodClass:
+        """Return the class of *pod* among those *built*, a new one if it is the first."""
+        members = self.tallies.members(pod.namespace, pod.labels)
+        requests = tuple(sorted(pod.requests.items()))
+        needs = self.volumes.needs(pod) if pod.volumes else NO_VOLUMES
+        key = (
+            id(steps),
+            requests,
+            members,
+            pod.host_ports,
+            needs,
+            pod.priority,
+            gangs.get(pod.key),
+            devices.get(pod.key),
+        )
+        known = built.classes.get(key)
+        if known is None:
+            asks = tuple(
+                self._ask(built.asks + level, step, pod, requests, members, needs)
+                for level, step in enumerate(steps)
+            )
+            built.asks += len(asks)
+            known = built.classes[key] = PodClass(
+                index=len(built.classes),
+                pods=[],
+                asks=asks,
+                priority=pod.priority,
+                problem=needs.problem,
+                devices=devices.get(pod.key, ""),
+            )
+        return known
 
     def holders(self, pod: Pod) -> tuple[int, ...]:
         """Return the tallies of anti-affinity terms that a running *pod* holds."""
@@ -175,7 +225,9 @@ class Demands:
             for term in pod.constraints.anti_affinity
         )
 
-    def _steps_of(self, pod: Pod) -> tuple[_Step, ...]:
+    def _steps_of(self, pod: Pod, free: dict[int, tuple[_Step, ...]]) -> tuple[_Step, ...]:
+        """Return the ladder of *pod*; where it is its constraints' alone, it is put in *free* by
+        their id."""
         constraints = pod.constraints
         keys = _label_keys(constraints)
         values = tuple((key, pod.labels[key]) for key in keys if key in pod.labels)
@@ -189,6 +241,8 @@ class Demands:
                 self._resolve(bound, constraints, pod.namespace, pod.labels) for bound in rungs
             )
             self._steps[profile] = known
+        if not _is_tied(constraints):
+            free[id(constraints)] = known
         return known
 
     def _resolve(

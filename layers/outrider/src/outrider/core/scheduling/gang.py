@@ -23,6 +23,7 @@ SAME = "same"
 _COSCHEDULING = ("scheduling.x-k8s.io/pod-group", "pod-group.scheduling.sigs.k8s.io")
 _JOB_SET = "jobset.sigs.k8s.io/jobset-name"
 _KUEUE_GROUP = "kueue.x-k8s.io/pod-group-name"
+_MARKS = frozenset((GANG, *_COSCHEDULING, _JOB_SET, _KUEUE_GROUP))
 _KUEUE_COUNT = "kueue.x-k8s.io/pod-group-total-count"
 
 
@@ -46,12 +47,12 @@ def gangs(state: ClusterState, pods: Iterable[Pod]) -> dict[str, Gang]:
     """Return the gangs among *pods*, by name."""
     book = _Book(state)
     planned = tuple(pods)
-    keys = {pod.key for pod in planned}
     found: dict[str, list[Pod]] = {}
     for pod in planned:
         name = book.name(pod)
         if name:
             found.setdefault(name, []).append(pod)
+    keys = {pod.key for pod in planned} if found else set()
     running = Counter(
         book.name(pod)
         for pod in (state.pods if found else ())
@@ -110,6 +111,13 @@ class _Book:
 
     def name(self, pod: Pod) -> str:
         """Return the name of the gang of *pod*, or ""."""
+        if not (
+            pod.workload
+            or (pod.owners and self._owners)
+            or not _MARKS.isdisjoint(pod.labels)
+            or GANG in pod.annotations
+        ):
+            return ""
         own = self.mark(pod, GANG)
         if own:
             return f"{pod.namespace}/{own}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +90,14 @@ class _Writer:
         default_factory=dict
     )
     _max_pods: dict[tuple[int, int], Mapping[str, int]] = field(default_factory=dict)
+
+    @cached_property
+    def _named(self) -> frozenset[str]:
+        """Return the resources that pods and daemons ask for by name."""
+        problem = self.run.problem
+        pods = (ask.requests for known in dict.fromkeys(problem.classes) for ask in known.asks)
+        daemons = (daemon.requests for shelf in problem.shelves for daemon in shelf.daemons)
+        return frozenset(name for requests in (*pods, *daemons) for name in requests)
 
     def launch(
         self, content: Content, rows: Mask, *, name: str, pods: tuple[str, ...], gang: str | None
@@ -195,4 +204,5 @@ class _Writer:
         """Return what the pods ask, with the least that the daemons take on any listed type."""
         shelf = content.shelf
         least = shelf.overhead[distinct(shelf.shape[goods.order])].min(axis=0)
-        return self.run.problem.axis.amounts(content.used + least)
+        amounts = self.run.problem.axis.amounts(content.used + least)
+        return {name: value for name, value in amounts.items() if name in self._named}

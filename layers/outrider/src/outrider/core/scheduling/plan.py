@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
+from itertools import islice
+from operator import lt
 
 from outrider.apis.labels import DECISION
 from outrider.apis.pod import Pod
@@ -99,7 +101,7 @@ def plan(
     says so, the best complete plan so far is returned.
     """
     del now  # offerings are available or not; reservations that end are the catalogue's business
-    wanted = tuple({pod.key: pod for pod in sorted(pods, key=lambda pod: pod.key)}.values())
+    wanted = _each_once(pods)
     if not wanted:
         return replace(EMPTY, strategy=policy.strategy)
     found = gangs(state, wanted)
@@ -111,7 +113,7 @@ def plan(
         answer = _solved(state, wanted, catalog, policy, expired, found, left_out, shut)
         broken = _broken(answer, found, left_out)
         if broken is None:
-            return _worded(state, wanted, answer, found, left_out, policy)
+            return _worded(state, answer, found, left_out, policy)
         zone = _zone_tried(answer, broken)
         if broken.same_zone and zone:
             shut.setdefault(broken.name, set()).add(zone)
@@ -122,6 +124,15 @@ def plan(
             )
 
 
+def _each_once(pods: Iterable[Pod]) -> tuple[Pod, ...]:
+    """Return *pods* sorted by key, the last of those with the same key."""
+    found = tuple(pods)
+    keys = [pod.key for pod in found]
+    if all(map(lt, keys, islice(keys, 1, None))):
+        return found
+    return tuple({pod.key: pod for pod in sorted(found, key=lambda pod: pod.key)}.values())
+
+
 def _too_few(gang: Gang) -> str:
     return (
         f"gang {gang.name} needs {gang.least} members;"
@@ -129,13 +140,17 @@ def _too_few(gang: Gang) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Answer:
     """The best run over a problem, and who is left with which ask."""
 
     compiled: Compiled
     solution: Solution
-    index: Mapping[str, int]
+
+    @cached_property
+    def index(self) -> Mapping[str, int]:
+        """Return the index of every pod that takes part, by key."""
+        return {pod.key: place for place, pod in enumerate(self.compiled.problem.pods)}
 
     @property
     def run(self) -> Run:
@@ -159,19 +174,19 @@ def _solved(
     shut: Mapping[str, set[str]],
 ) -> _Answer:
     of_pod = {key: gang.name for gang in found.values() for key in gang.members}
-    taking_part = [pod for pod in wanted if of_pod.get(pod.key) not in left_out]
+    taking_part = (
+        [pod for pod in wanted if of_pod.get(pod.key) not in left_out] if left_out else wanted
+    )
     pods = in_one_zone(taking_part, found, shut)
     problem = compiled(state, pods, catalog, policy, of_pod, devices.verdicts(state, pods))
-    index = {pod.key: place for place, pod in enumerate(pods)}
-    return _Answer(problem, _best(problem.problem, expired), index)
+    return _Answer(problem, _best(problem.problem, expired))
 
 
 def _best(problem: Problem, expired: Expired) -> Solution:
     """Return the best solution that the policy's strategy finds."""
+    unplannable = set(_unplannable(problem))
     order = [
-        pod
-        for pod in queue.ordered(problem.pods, problem.nominated)
-        if not (problem.classes[pod].problem or problem.classes[pod].devices)
+        pod for pod in queue.ordered(problem.pods, problem.nominated) if pod not in unplannable
     ]
     contents = Contents(problem)
     run = Run.of(problem, contents)
@@ -216,7 +231,6 @@ def _zone_tried(answer: _Answer, gang: Gang) -> str | None:
 
 def _worded(
     state: ClusterState,
-    wanted: Sequence[Pod],
     answer: _Answer,
     found: Mapping[str, Gang],
     left_out: Mapping[str, str],
@@ -245,7 +259,7 @@ def _worded(
     return Plan(
         placements=placements,
         launches=launched,
-        rejections=_rejections(state, wanted, answer, found, left_out),
+        rejections=_rejections(state, answer, found, left_out),
         strategy=policy.strategy,
         stage="optimal" if done and policy.strategy != FIRST_FIT else answer.solution.stage,
         lower_bound_per_hour=None if bound is None else min(bound, price),
@@ -260,7 +274,6 @@ def _bound(answer: _Answer) -> float | None:
 
 def _rejections(
     state: ClusterState,
-    wanted: Sequence[Pod],
     answer: _Answer,
     found: Mapping[str, Gang],
     left_out: Mapping[str, str],
@@ -272,24 +285,33 @@ def _rejections(
         for key in gang.members
     }
     names = sorted({*answer.compiled.unusable, *(pool.name for pool in usable(state)[0])})
+    problem = answer.compiled.problem
+    unplaced = {problem.pods[place].key: place for place in (*answer.left, *_unplannable(problem))}
     known: dict[object, tuple[Reason, ...]] = {}
     rejected = []
-    for pod in wanted:
-        if pod.key in gang_of:
-            message = gang_of[pod.key]
+    for pod in sorted({*gang_of, *unplaced}):
+        if pod in gang_of:
+            message = gang_of[pod]
             reasons = tuple(Reason(name, message, Code.GANG) for name in names or [""])
         else:
-            place = answer.index[pod.key]
-            cause = answer.compiled.problem.classes[place]
-            ask = answer.left.get(place)
-            if ask is None and not (cause.problem or cause.devices):
-                continue
+            place = unplaced[pod]
+            cause, ask = problem.classes[place], answer.left.get(place)
             key = (cause.index, ask.index if ask else None)
             if key not in known:
                 known[key] = _reasons(answer, cause.problem, cause.devices, ask, names)
             reasons = known[key]
-        rejected.append(Rejection(pod.key, reasons))
+        rejected.append(Rejection(pod, reasons))
     return tuple(rejected)
+
+
+def _unplannable(problem: Problem) -> list[int]:
+    """Return the pods whose volumes or device claims keep them from being planned."""
+    return [
+        place
+        for known in dict.fromkeys(problem.classes)
+        if known.problem or known.devices
+        for place in known.pods
+    ]
 
 
 def _reasons(

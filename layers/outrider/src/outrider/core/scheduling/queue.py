@@ -11,7 +11,10 @@ is.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
+from operator import le
+
+import numpy as np
 
 from outrider.apis.pod import Pod
 from outrider.core.scheduling.demand import Ask, PodClass
@@ -23,19 +26,34 @@ on."""
 
 def ordered(pods: Sequence[Pod], promised: Collection[int] = ()) -> list[int]:
     """Return the indices of *pods* in the order of planning, *promised* ones before their peers."""
-    return sorted(
-        range(len(pods)), key=lambda place: _importance(pods[place], is_new=place not in promised)
-    )
+    grades: dict[tuple[int, bool, int], int] = {}
+    importance: list[tuple[int, bool, int, int]] = []
+    grade_of = np.empty(len(pods), np.int64)
+    for place, pod in enumerate(pods):
+        key = (pod.priority, place not in promised, id(pod.requests))
+        grade = grades.get(key)
+        if grade is None:
+            grade = grades[key] = len(importance)
+            importance.append(_importance(pod, is_new=key[1]))
+        grade_of[place] = grade
+    ranks = {value: rank for rank, value in enumerate(sorted(set(importance)))}
+    rank = np.array([ranks[value] for value in importance], np.int64)[grade_of]
+    names = [pod.key for pod in pods]
+    by_name = np.arange(len(pods))
+    if not all(map(le, names, islice(names, 1, None))):
+        by_name = np.array(sorted(by_name.tolist(), key=names.__getitem__), np.int64)
+    created = np.array([pod.created.timestamp() if pod.created else 0.0 for pod in pods])
+    order = by_name[np.lexsort((created[by_name], rank[by_name]))]
+    found: list[int] = order.tolist()
+    return found
 
 
-def _importance(pod: Pod, *, is_new: bool) -> tuple[int, bool, int, int, float, str]:
+def _importance(pod: Pod, *, is_new: bool) -> tuple[int, bool, int, int]:
     return (
         -pod.priority,
         is_new,
         -pod.requests.get("cpu", 0),
         -pod.requests.get("memory", 0),
-        pod.created.timestamp() if pod.created else 0.0,
-        pod.key,
     )
 
 
