@@ -2,9 +2,11 @@
 
 An entry names a type, its labels as requirements, either `capacity` (and `overhead`) or `ec2`, from
 which both are derived per node class, and its offerings. What is implied need not be written: the
-type's own label, amd64 and linux, 110 pods. An entry that is wrong is refused with its name and the
-field, nothing is guessed. A price of 0 or none at all means that the offering cannot be bought,
-except for a reservation, which is paid for.
+type's own label, amd64 and linux, 110 pods. An optional `devices` states what DRA drivers publish
+on a node of the type, each line so many equal devices (driver, count, attributes and capacity as a
+ResourceSlice has them, and the names of what is unknown). An entry that is wrong is refused with
+its name and the field, nothing is guessed. A price of 0 or none at all means that the offering
+cannot be bought, except for a reservation, which is paid for.
 
 Refuses to know where the bytes lie.
 """
@@ -12,11 +14,13 @@ Refuses to know where the bytes lie.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from outrider.apis import duration, fields, labels, quantity
+from outrider.apis.devices import Attribute, DeviceGroup, Version, parse_device
 from outrider.core.catalog.describe import ARCHITECTURES, card, shared
 from outrider.core.catalog.instancetype import (
     Catalog,
@@ -139,6 +143,7 @@ def _kind(entry: Json, index: int) -> InstanceType:
             for place, offering in enumerate(fields.objects(entry, "offerings"))
         ),
         ec2=ec2,
+        devices=_devices(entry),
     )
 
 
@@ -166,6 +171,30 @@ def _requirements(name: str, entry: Json, ec2: Ec2Facts | None) -> Requirements:
         return Requirements.of(listed)
     except InvalidManifest as error:
         raise InvalidManifest(error.problem, path=error.path or "requirements") from None
+
+
+def _devices(entry: Json) -> tuple[DeviceGroup, ...] | None:
+    if entry.get("devices") is None:
+        return None
+    return tuple(
+        _device_group(item, f"devices[{place}]")
+        for place, item in enumerate(fields.objects(entry, "devices"))
+    )
+
+
+def _device_group(item: Json, path: str) -> DeviceGroup:
+    driver = fields.string(item, "driver", path)
+    if not driver:
+        raise InvalidManifest("must be a non-empty string", path=f"{path}.driver")
+    device = parse_device(item, path)
+    for name, stated in device.capacity.items():
+        fields.at(f"{path}.capacity[{name}]", quantity.exact, stated)
+    unknown = frozenset(fields.strings(item, "unknown", path))
+    return DeviceGroup(
+        driver=driver,
+        device=replace(device, name="", unknown=device.unknown | unknown),
+        count=fields.integer(item, "count", path, default=1, least=1),
+    )
 
 
 def _overhead(overhead: Json) -> dict[str, int]:
@@ -274,6 +303,7 @@ def _restored(entry: Json) -> InstanceType:
         overhead={},
         offerings=tuple(_restored_offering(offering) for offering in entry["offerings"]),
         ec2=_ec2(entry["ec2"]),
+        devices=_devices(entry),
     )
 
 
@@ -298,6 +328,8 @@ def _entry(kind: InstanceType) -> dict[str, Any]:
         entry["overhead"] = {"kubeReserved": quantity.listing(kind.overhead)}
     if kind.ec2 is not None:
         entry["ec2"] = _ec2_entry(kind.ec2)
+    if kind.devices is not None:
+        entry["devices"] = [_device_entry(group) for group in kind.devices]
     entry["offerings"] = [_offering_entry(offering) for offering in kind.offerings]
     return entry
 
@@ -330,6 +362,30 @@ def _ec2_entry(ec2: Ec2Facts) -> dict[str, Any]:
     )
     entry |= _dropped({key: getattr(ec2, field) for key, field in every if key != "maxEfa"})
     return entry
+
+
+def _device_entry(group: DeviceGroup) -> dict[str, Any]:
+    device = group.device
+    entry: dict[str, Any] = {
+        "driver": group.driver,
+        "count": group.count,
+        "attributes": {name: _stated(value) for name, value in sorted(device.attributes.items())},
+        "capacity": {name: {"value": value} for name, value in sorted(device.capacity.items())},
+        "unknown": sorted(device.unknown),
+        "taints": [
+            {"key": taint.key, "value": taint.value, "effect": taint.effect}
+            for taint in device.taints
+        ],
+    }
+    return _dropped(entry)
+
+
+def _stated(value: Attribute) -> dict[str, Attribute]:
+    if isinstance(value, bool):
+        return {"bool": value}
+    if isinstance(value, int):
+        return {"int": value}
+    return {"version" if isinstance(value, Version) else "string": str(value)}
 
 
 def _offering_entry(offering: Offering) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from outrider.apis.devices import DeviceGroup
 from outrider.core.requirements import Requirements
 from outrider.core.resources import Resources
 
@@ -88,7 +89,8 @@ class InstanceType:
     """One instance type: its labels as requirements, what a node of it holds, how it can be bought.
 
     `capacity` and `overhead` are what the catalogue states outright; where it gives `ec2` instead,
-    `core.catalog.capacity.derive` fills them per EC2NodeClass.
+    `core.catalog.capacity.derive` fills them per EC2NodeClass. `devices` is what the catalogue
+    states of DRA devices, None where `core.catalog.devices` is to say.
     """
 
     name: str
@@ -97,13 +99,17 @@ class InstanceType:
     overhead: Resources
     offerings: tuple[Offering, ...]
     ec2: Ec2Facts | None = None
+    devices: tuple[DeviceGroup, ...] | None = None
 
     @property
     def accelerated(self) -> bool:
         """Return whether the type has an accelerator of any maker, whole or sliced."""
         return any(
             amount for name, amount in self.capacity.items() if name in ACCELERATORS
-        ) or bool(self.ec2 and (self.ec2.gpus or self.ec2.neuron_devices or self.ec2.gaudi_devices))
+        ) or bool(
+            self.devices
+            or (self.ec2 and (self.ec2.gpus or self.ec2.neuron_devices or self.ec2.gaudi_devices))
+        )
 
 
 ACCELERATORS = frozenset(

@@ -22,6 +22,7 @@ from outrider.core.clusterstate import ClusterState
 from outrider.core.promises import planned_pods
 from outrider.core.scheduling import daemons as daemon_sets
 from outrider.core.scheduling.demand import Demands, PodClass
+from outrider.core.scheduling.devices import Allotment
 from outrider.core.scheduling.nodes import PlaceTable, places
 from outrider.core.scheduling.policy import IGNORE, Policy
 from outrider.core.scheduling.problem import Problem
@@ -51,9 +52,14 @@ def compiled(
     catalog: Catalog,
     policy: Policy,
     gangs: Mapping[str, str],
-    devices: Mapping[str, str],
+    devices: Allotment | None = None,
 ) -> Compiled:
-    """Return the problem of planning *pods*; *gangs* and *devices* are by pod key."""
+    """Return the problem of planning *pods*, whose *gangs* are by pod key.
+
+    With *devices*, the pods of this allotment are meant: their claims are requests.
+    """
+    devices = devices or Allotment(tuple(pods))
+    pods = devices.pods
     bound = [pod for pod in state.pods if pod.node_name and not pod.finished]
     moving = frozenset(pod.key for pod in pods) if bound else frozenset()
     running = [pod for pod in bound if pod.key not in moving]
@@ -63,10 +69,13 @@ def compiled(
     stated = overlays.read(state.overlays) if state.overlays else ()
     goods = market(overlays.priced(catalog, stated))
     pools, unusable = usable(state)
-    shelves = _shelves(state, pools, goods, axis, facts, daemons, stated)
+    shelves = _shelves(state, pools, goods, axis, facts, daemons, stated, devices)
     volumes = Volumes(state)
     of_types = {kind.name: kind for kind in catalog.instance_types}
     found = places(state, daemons, volumes, moving, _held_by_types(state, of_types, facts))
+    for place in found:
+        if place.name in devices.of_places:
+            place.allocatable = {**place.allocatable, **devices.of_places[place.name]}
     table = PlaceTable.of(found, axis)
     tallies = Tallies()
     demands = Demands(
@@ -80,7 +89,7 @@ def compiled(
         soft_taints=_soft_taints(pools, table),
     )
     held = [(pod, demands.holders(pod)) for pod in running if pod.constraints.anti_affinity]
-    classes = demands.classes(pods, gangs, devices)
+    classes = demands.classes(pods, gangs, devices.problems)
     problem = Problem(
         pods=tuple(pods),
         classes=_by_pod(classes, len(pods)),
@@ -93,6 +102,7 @@ def compiled(
         reservations=reservations(goods),
         policy=policy,
         nominated=_nominated(state, pods, table),
+        devices=devices,
     )
     _count(state, problem, running, held)
     return Compiled(problem, unusable)
@@ -162,6 +172,7 @@ def _shelves(
     facts: ClusterFacts,
     daemons: tuple[daemon_sets.Daemon, ...],
     stated: tuple[overlays.Overlay, ...],
+    devices: Allotment,
 ) -> tuple[Shelf, ...]:
     used = usage(state)
     return tuple(
@@ -175,6 +186,7 @@ def _shelves(
             daemons,
             used=used.get(pool.name, {}),
             overlays=stated,
+            devices_of=devices.of_types,
         )
         for index, pool in enumerate(pools)
     )

@@ -17,7 +17,7 @@ from outrider.apis.pod import HostPort, Pod
 from outrider.apis.quantity import Resources
 from outrider.core.catalog.instancetype import ACCELERATORS
 from outrider.core.scheduling.preferences import Bound, ladder
-from outrider.core.scheduling.shelf import Axis
+from outrider.core.scheduling.shelf import DEVICES, TAKES_SLICES, Axis, names_a_sliver
 from outrider.core.scheduling.supply import Amounts
 from outrider.core.scheduling.tally import (
     EVERY_NODE,
@@ -32,7 +32,13 @@ from outrider.core.scheduling.tally import (
 from outrider.core.scheduling.terms import NodeRule, node_rule
 from outrider.core.scheduling.volumes import NO_VOLUMES, VolumeNeeds, Volumes
 
-_ACCELERATOR_FAMILIES = ("nvidia.com/", "amd.com/gpu", "aws.amazon.com/neuron", "habana.ai/")
+_ACCELERATOR_FAMILIES = (
+    "nvidia.com/",
+    "amd.com/gpu",
+    "aws.amazon.com/neuron",
+    "habana.ai/",
+    DEVICES,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ class Ask:
     ports: tuple[HostPort, ...]
     volumes: VolumeNeeds
     accelerated: bool
+    takes_slices: bool  # a share of a GPU will do: a requirement or a device selector names it
     keys: tuple[str, ...]  # topology keys other than the hostname that have to be settled
 
     @property
@@ -334,7 +341,7 @@ class Demands:
         return Ask(
             index=index,
             request=vector,
-            requests=dict(requests),
+            requests={name: value for name, value in requests if not name.startswith(DEVICES)},
             rule=step.bound.nodes,
             tolerations=step.bound.tolerations,
             spreads=spreads,
@@ -349,6 +356,8 @@ class Demands:
                 name in ACCELERATORS or name.startswith(_ACCELERATOR_FAMILIES)
                 for name, _ in requests
             ),
+            takes_slices=names_a_sliver(step.bound.nodes.keys())
+            or any(name == TAKES_SLICES for name, _ in requests),
             keys=tuple(
                 sorted(
                     {

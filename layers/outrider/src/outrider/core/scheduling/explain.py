@@ -74,7 +74,7 @@ def explain(
     if pod is None:
         return None
     answer = plan(state, waiting, catalog, policy, now, expired)
-    alone = compiled(state, (pod,), catalog, policy, {}, devices.verdicts(state, (pod,)))
+    alone = compiled(state, (pod,), catalog, policy, {}, devices.allot(state, (pod,), catalog))
     problem = alone.problem
     run = Run.of(problem)
     asks = problem.classes[0].asks

@@ -109,8 +109,11 @@ def plan(
         gang.name: _too_few(gang) for gang in found.values() if len(gang.members) < gang.missing
     }
     shut: dict[str, set[str]] = {}
+    choice: dict[str, int] = {}
     while True:
-        answer = _solved(state, wanted, catalog, policy, expired, found, left_out, shut)
+        answer = _solved(state, wanted, catalog, policy, expired, found, left_out, shut, choice)
+        if _chose_again(answer, choice):
+            continue
         broken = _broken(answer, found, left_out)
         if broken is None:
             return _worded(state, answer, found, left_out, policy)
@@ -172,13 +175,15 @@ def _solved(
     found: Mapping[str, Gang],
     left_out: Mapping[str, str],
     shut: Mapping[str, set[str]],
+    choice: Mapping[str, int],
 ) -> _Answer:
     of_pod = {key: gang.name for gang in found.values() for key in gang.members}
     taking_part = (
         [pod for pod in wanted if of_pod.get(pod.key) not in left_out] if left_out else wanted
     )
     pods = in_one_zone(taking_part, found, shut)
-    problem = compiled(state, pods, catalog, policy, of_pod, devices.verdicts(state, pods))
+    allotted = devices.allot(state, pods, catalog, choice)
+    problem = compiled(state, pods, catalog, policy, of_pod, allotted)
     return _Answer(problem, _best(problem.problem, expired))
 
 
@@ -199,6 +204,18 @@ def _best(problem: Problem, expired: Expired) -> Solution:
     return optimise.best(problem, contents, order, plain, expired)
 
 
+def _chose_again(answer: _Answer, choice: dict[str, int]) -> bool:
+    """Take the next combination of device requests for pods left; return whether one had any."""
+    choices = answer.compiled.problem.devices.choices
+    again = [
+        key
+        for key, number in choices.items()
+        if choice.get(key, 0) + 1 < number and not _has_place(answer, key)
+    ]
+    choice.update((key, choice.get(key, 0) + 1) for key in again)
+    return bool(again)
+
+
 def _broken(answer: _Answer, found: Mapping[str, Gang], left_out: Mapping[str, str]) -> Gang | None:
     """Return the least important gang of which too few members have a place."""
     broken = [
@@ -215,13 +232,13 @@ def _broken(answer: _Answer, found: Mapping[str, Gang], left_out: Mapping[str, s
 
 
 def _placed_of(answer: _Answer, gang: Gang) -> int:
-    problem = answer.compiled.problem
-    return sum(
-        answer.index[key] not in answer.left
-        and not problem.classes[answer.index[key]].problem
-        and not problem.classes[answer.index[key]].devices
-        for key in gang.members
-    )
+    return sum(_has_place(answer, key) for key in gang.members)
+
+
+def _has_place(answer: _Answer, key: str) -> bool:
+    place = answer.index[key]
+    own = answer.compiled.problem.classes[place]
+    return place not in answer.left and not own.problem and not own.devices
 
 
 def _zone_tried(answer: _Answer, gang: Gang) -> str | None:
@@ -300,6 +317,8 @@ def _rejections(
             if key not in known:
                 known[key] = _reasons(answer, cause.problem, cause.devices, ask, names)
             reasons = known[key]
+            if ask is not None:
+                reasons = _of_claims(answer.compiled.problem, pod.key, reasons)
         rejected.append(Rejection(pod, reasons))
     return tuple(rejected)
 
@@ -312,6 +331,27 @@ def _unplannable(problem: Problem) -> list[int]:
         if known.problem or known.devices
         for place in known.pods
     ]
+
+
+def _of_claims(problem: Problem, key: str, reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
+    """Return *reasons* with the pod's own claims in those that are about devices.
+
+    Where the claims leave it only certain nodes, that is the reason of every NodePool in use.
+    """
+    if key not in problem.devices.words:
+        return reasons
+    tied = key in problem.devices.tied
+    in_use = {shelf.name for shelf in problem.shelves}
+    return tuple(
+        replace(
+            reason,
+            message=problem.devices.told(key, reason.message),
+            code=Code.DYNAMIC_RESOURCES,
+        )
+        if (tied and reason.node_pool in in_use) or reason.code == Code.DYNAMIC_RESOURCES
+        else reason
+        for reason in reasons
+    )
 
 
 def _reasons(

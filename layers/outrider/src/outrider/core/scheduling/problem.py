@@ -15,6 +15,7 @@ import numpy as np
 from outrider.apis.placement import Taint, Toleration
 from outrider.apis.pod import Pod
 from outrider.core.scheduling.demand import Ask, PodClass, SpreadUse
+from outrider.core.scheduling.devices import Allotment
 from outrider.core.scheduling.hostports import conflict
 from outrider.core.scheduling.nodes import PlaceTable
 from outrider.core.scheduling.policy import Policy
@@ -41,6 +42,7 @@ class Problem:
     reservations: Reservations
     policy: Policy
     nominated: Mapping[int, int]  # pod -> place that was promised to it
+    devices: Allotment = field(default_factory=lambda: Allotment(()))
     _rules: dict[tuple[int, NodeRule], Mask] = field(default_factory=dict)
     _rows: dict[tuple[int, int], Mask] = field(default_factory=dict)
     _place_rules: dict[NodeRule, Mask] = field(default_factory=dict)
@@ -92,8 +94,7 @@ class Problem:
         if ask.ports:
             mask = mask & self.free_ports(ask, shelf)
         if ask.accelerated and self.market.sliver.any():
-            named = names_a_sliver(ask.rule.keys()) or names_a_sliver(shelf.requirements)
-            if not named:
+            if not (ask.takes_slices or names_a_sliver(shelf.requirements)):
                 mask = mask & ~self.market.sliver
         return mask
 

@@ -20,7 +20,7 @@ from outrider.core.scheduling.demand import Ask
 from outrider.core.scheduling.problem import Problem
 from outrider.core.scheduling.result import Code, Reason
 from outrider.core.scheduling.run import Run
-from outrider.core.scheduling.shelf import Shelf, names_a_sliver
+from outrider.core.scheduling.shelf import DEVICES, Shelf, names_a_sliver
 from outrider.core.scheduling.supply import Mask, distinct, holding
 from outrider.core.taints import untolerated
 
@@ -119,15 +119,24 @@ def _offered(problem: Problem, shelf: Shelf, asked: Requirement) -> str:
 
 def _sized(run: Run, ask: Ask, shelf: Shelf, rows: Mask) -> Iterator[Step]:
     problem, market = run.problem, run.problem.market
-    if ask.accelerated and not (
-        names_a_sliver(ask.rule.keys()) or names_a_sliver(shelf.requirements)
-    ):
+    if ask.accelerated and not (ask.takes_slices or names_a_sliver(shelf.requirements)):
         rows = rows & ~market.sliver
         yield Step(
             "whole GPUs",
             Code.INSUFFICIENT_RESOURCES,
             rows,
             lambda: "only shares of a GPU are left; name outrider.dev/gpu-fraction to take one",
+        )
+    claimed = [place for place, name in enumerate(problem.axis.names) if name.startswith(DEVICES)]
+    if claimed and ask.request[claimed].any():
+        having = rows
+        fits = holding(shelf.room[:, claimed], ask.request[claimed])
+        rows = rows & fits[shelf.shape]
+        yield Step(
+            "device claims",
+            Code.DYNAMIC_RESOURCES,
+            rows,
+            lambda: _too_few_devices(problem, ask, shelf, having),
         )
     before = rows
     rows = rows & holding(shelf.room, ask.request)[shelf.shape]
@@ -157,11 +166,44 @@ def _sized(run: Run, ask: Ask, shelf: Shelf, rows: Mask) -> Iterator[Step]:
     yield from _among_neighbours(run, ask, shelf, rows)
 
 
+def _too_few_devices(problem: Problem, ask: Ask, shelf: Shelf, rows: Mask) -> str:
+    """Return the nearest miss among devices; who asks for them is put in front of it later."""
+    names = problem.axis.names
+    room = shelf.room[distinct(shelf.shape[rows])]
+    for place in sorted(range(len(names)), key=names.__getitem__):
+        asked = int(ask.request[place])
+        if not (names[place].startswith(DEVICES) and asked and (room[:, place] < asked).all()):
+            continue
+        most = int(room[:, place].max(initial=0))
+        sort = names[place].removeprefix(DEVICES).partition("-")[0]
+        if sort == "every":
+            return "wants all matching devices; no instance type publishes any"
+        if sort == "admin":
+            return "no instance type publishes as many matching devices"
+        if most > 0:
+            largest = _named(problem, shelf, rows, place, most)
+            return (
+                f"needs {asked} matching devices; the largest allowed type, {largest}, has {most}"
+            )
+        why = problem.devices.unjudged.get(names[place], {})
+        kinds = (
+            problem.market.types[kind].name for kind in distinct(problem.market.row_type[rows])
+        )
+        unsure = next((name for name in kinds if name in why), None)
+        if unsure is not None:
+            return f"those of {unsure} cannot be judged: {why[unsure]}"
+        return "no instance type publishes a matching device"
+    return "no instance type has all of these devices together"
+
+
 def _shortage(problem: Problem, ask: Ask, shelf: Shelf, rows: Mask) -> str:
     """Return the nearest miss: the first resource that no type has, and who has most of it."""
     shapes = distinct(shelf.shape[rows])
     room, names = shelf.room[shapes], problem.axis.names
-    order = sorted(range(len(names)), key=lambda place: (_common(names[place]), names[place]))
+    order = sorted(
+        (place for place, name in enumerate(names) if not name.startswith(DEVICES)),
+        key=lambda place: (_common(names[place]), names[place]),
+    )
     for place in order:
         asked = int(ask.request[place])
         if asked and (room[:, place] < asked).all():

@@ -183,6 +183,12 @@ def _where(market: Market, requirement: Requirement) -> Mask:
     return column.where(lambda item: item.intersects(requirement))
 
 
+DEVICES = "devices.outrider.dev/"
+"""Prefix of resources that only the planner knows: devices of dynamic resource allocation."""
+TAKES_SLICES = f"{DEVICES}slice"
+"""Asked for (none of it) by pods whose device claims are content with a share of a GPU."""
+
+
 @dataclass(frozen=True, slots=True)
 class Axis:
     """The resources that anybody asks for, in a fixed order."""
@@ -194,14 +200,21 @@ class Axis:
         return np.array([min(amounts.get(name, 0), LARGEST) for name in self.names], np.int64)
 
     def amounts(self, vector: Amounts) -> dict[str, int]:
-        """Return a vector as amounts, zeros left out."""
-        return {name: int(value) for name, value in zip(self.names, vector, strict=True) if value}
+        """Return a vector as amounts, zeros and what only the planner knows left out."""
+        return {
+            name: int(value)
+            for name, value in zip(self.names, vector, strict=True)
+            if value and not name.startswith(DEVICES)
+        }
 
 
 LARGEST = 2**52
 """Amounts are cut here, so that sums of many stay exact in int64 and in float64."""
 
 UNLIMITED = 2**52
+
+
+_NO_DEVICES: Mapping[str, Resources] = {}
 
 
 def shelf(
@@ -215,8 +228,12 @@ def shelf(
     *,
     used: Mapping[str, int],
     overlays: Sequence[Overlay] = (),
+    devices_of: Mapping[str, Resources] = _NO_DEVICES,
 ) -> Shelf:
-    """Return the shelf of *pool*; *used* is what its nodes have, `nodes` included."""
+    """Return the shelf of *pool*; *used* is what its nodes have, `nodes` included.
+
+    *devices_of* gives, by type, what a node of it has of the resources that stand for devices.
+    """
     requirements = requirements_of(pool)
     base = base_rows(market, requirements, node_class)
     types = _derived(market, base, node_class, facts, overlays)
@@ -243,7 +260,7 @@ def shelf(
         daemon_sets=((),),
         volume_slots=np.array([_slots(kind, node_class) for kind in types], np.int64),
     )
-    _shapes(built, axis)
+    _shapes(built, axis, devices_of)
     return built
 
 
@@ -337,7 +354,7 @@ def _slots(kind: InstanceType | None, node_class: EC2NodeClass | None) -> int:
     return max(kind.ec2.ebs_max_volumes - own, 0)
 
 
-def _shapes(shelf: Shelf, axis: Axis) -> None:
+def _shapes(shelf: Shelf, axis: Axis, devices_of: Mapping[str, Resources]) -> None:
     """Fill in what a node of each type holds once its daemons have their share."""
     market = shelf.market
     shelf.daemon_codes, shelf.daemon_sets = _daemon_sets(shelf)
@@ -351,7 +368,7 @@ def _shapes(shelf: Shelf, axis: Axis) -> None:
     sets = len(shelf.daemon_sets)
     pairs = market.row_type.astype(np.int64) * sets + shelf.daemon_codes
     shapes, shape = numbered(pairs)
-    allocatable = _allocatable(shelf.types, axis)
+    allocatable = _allocatable(shelf.types, axis, devices_of)
     shelf.overhead = overheads[shapes % sets]
     shelf.room = allocatable[shapes // sets] - shelf.overhead
     shelf.shape = shape.astype(np.int32)
@@ -373,11 +390,15 @@ def _daemon_sets(shelf: Shelf) -> tuple[Codes, tuple[tuple[int, ...], ...]]:
     return codes.astype(np.int32), sets or ((),)
 
 
-def _allocatable(types: tuple[InstanceType | None, ...], axis: Axis) -> Amounts:
+def _allocatable(
+    types: tuple[InstanceType | None, ...], axis: Axis, devices_of: Mapping[str, Resources]
+) -> Amounts:
     table = np.full((len(types), len(axis.names)), -1, np.int64)
     for index, kind in enumerate(types):
         if kind is not None:
             capacity, overhead = kind.capacity, kind.overhead
+            if kind.name in devices_of:
+                capacity = {**capacity, **devices_of[kind.name]}
             table[index] = [
                 min(capacity[name], LARGEST) - overhead.get(name, 0) if name in capacity else 0
                 for name in axis.names

@@ -68,9 +68,12 @@ class WhatIf:
         """Compile *state*; pods *moving* run on nodes that may be asked about, those *waiting* have
         no place yet. Places of low *preference* are tried first.
         """
-        lifted = [replace(pod, node_name="", nominated_node_name="") for pod in moving]
-        pods = (*lifted, *waiting)
-        made = compiled(state, pods, catalog, policy, {}, devices.verdicts(state, pods))
+        allotted = devices.allot(state, (*moving, *waiting), catalog)
+        pods = tuple(
+            replace(pod, node_name="", nominated_node_name="") if number < len(moving) else pod
+            for number, pod in enumerate(allotted.pods)
+        )
+        made = compiled(state, pods, catalog, policy, {}, replace(allotted, pods=pods))
         self._problem = _ordered(made.problem, preference or {})
         self._contents = Contents(self._problem)
         self._volumes = Volumes(state)
