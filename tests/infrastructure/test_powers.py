@@ -70,7 +70,14 @@ CLOUD: dict[str, set[str]] = {
     "create_snapshot": {"ec2:CreateSnapshot", "ec2:CreateTags", "ec2:DescribeSnapshots"},
     "snapshots": {"ec2:DescribeSnapshots"},
     "delete_snapshot": {"ec2:DeleteSnapshot"},
-    "delete_seed_volumes": {"ec2:DeleteVolume", "ec2:DescribeVolumes"},
+    "seed_volumes": {"ec2:DescribeVolumes"},
+    "delete_seed_volume": {"ec2:DeleteVolume"},
+    "fast_restore": {"ec2:EnableFastSnapshotRestores"},
+    "fast_restores": {"ec2:DescribeFastSnapshotRestores"},
+    "end_fast_restores": {
+        "ec2:DescribeFastSnapshotRestores",
+        "ec2:DisableFastSnapshotRestores",
+    },
 }
 NODECLAIMS = ("karpenter.sh", "nodeclaims")
 # What each writing method of the Cluster port asks of the API server: group, resource, verb.

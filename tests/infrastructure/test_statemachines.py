@@ -20,8 +20,10 @@ STEPS = {
         "launch",
         "pulled",
         "stop",
+        "verify",
         "snapshot",
         "completed",
+        "warm",
         "publish",
         "retire",
         "cleanup",
@@ -169,7 +171,14 @@ def test_a_build_always_cleans_up() -> None:
             assert [catch["Next"] for catch in state["Catch"]] == ["Clean up after failure"], label
     assert build["Retire"]["Next"] == "Clean up"
     ends = {label for label, state in build.items() if state.get("End")}
-    assert ends == {"Published", "Not built"}
+    assert ends == {"Done", "Not built"}
+
+
+def test_a_build_that_cannot_go_on_is_not_asked_again() -> None:
+    """Asking a builder that failed once more would only cost its hours."""
+    for label, task in tasks("seed"):
+        assert {"ErrorEquals": ["BuildFailed"], "MaxAttempts": 0} in task["Retry"], label
+    assert issubclass(errors.BuildFailed, errors.CloudError)
 
 
 def test_a_failed_build_fails_the_execution_in_the_end() -> None:
@@ -177,7 +186,8 @@ def test_a_failed_build_fails_the_execution_in_the_end() -> None:
     seed = machine("seed")["States"]
     assert seed["Build"]["ResultPath"] == "$.outcomes"
     assert seed["Count failures"]["Parameters"] == {
-        "failed.$": "States.ArrayContains($.outcomes, 'failed')"
+        "failed.$": "States.ArrayContains($.outcomes[*].outcome, 'failed')",
+        "outcomes.$": "$.outcomes",
     }
     assert seed["All built?"]["Choices"][0]["Next"] == "Some failed"
 

@@ -38,6 +38,8 @@ PARAMETERS = {
     "DisruptSchedule",
     "SolverDeadlineSeconds",
     "MaxLaunchesPerMinute",
+    "SeedWarmUp",
+    "SeedRetentionDays",
     "MaxDollarsPerHour",
     "LogRetentionDays",
     "ReservedConcurrency",

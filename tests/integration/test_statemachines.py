@@ -175,14 +175,32 @@ def test_a_very_long_drain_is_handed_over(cloud: Cloud, monkeypatch: pytest.Monk
     assert last["replacements"] == NODE["replacements"]
 
 
+DONE = {"done": True, "wait": 0}
+BUILD = {"key": "k1", "seed": "k1", "reason": "r", "estimate": {}, "cost": {"buildDollars": 0.07}}
 BUILD_STEPS: Answers = {
-    "launch": [{"wait": 10}],
-    "pulled": [{"done": False, "wait": 30}, {"done": True, "wait": 0}],
-    "stop": [{"done": True, "wait": 0}],
+    "launch": [
+        {"joined": False, "done": False, "wait": 60},
+        {"joined": False, "done": True, "wait": 10},
+    ],
+    "pulled": [{"done": False, "wait": 30}, DONE],
+    "stop": [{"done": False, "wait": 5}, DONE],
+    "verify": [{"done": False, "wait": 15}, DONE],
     "snapshot": [{"wait": 15}],
-    "completed": [{"done": True, "wait": 0}],
+    "completed": [{"done": False, "wait": 15}, DONE],
+    "warm": [{"done": False, "wait": 30}, DONE],
+    "publish": [{"outcome": "published"}],
 }
-WHOLE = ["launch", "pulled", "pulled", "stop", "snapshot", "completed", "publish", "retire"]
+WHOLE = [
+    *["launch"] * 2,
+    *["pulled"] * 2,
+    *["stop"] * 2,
+    *["verify"] * 2,
+    "snapshot",
+    *["completed"] * 2,
+    *["warm"] * 2,
+    "publish",
+    "retire",
+]
 
 
 def test_a_seed_is_built_published_and_cleaned_up_after(
@@ -190,12 +208,14 @@ def test_a_seed_is_built_published_and_cleaned_up_after(
 ) -> None:
     """One build walks through every step, its builder's traces removed at the end."""
     script = Script(
-        {"plan": [{"builds": [{"key": "k1"}]}], **{k: [*v] for k, v in BUILD_STEPS.items()}}
+        {"plan": [{"builds": [BUILD]}], **{k: [*v] for k, v in BUILD_STEPS.items()}}
     )
     monkeypatch.setattr(seed, "step", script)
     ended = run(cloud, "Seed", {"images": ["a"], "reason": "asked"}, 3600)
     assert ended["status"] == "SUCCEEDED"
     assert script.steps == ["plan", *WHOLE, "cleanup"]
+    (told,) = json.loads(ended["output"])["outcomes"]
+    assert (told["outcome"], told["cost"]) == ("published", {"buildDollars": 0.07})
     assert all(event["key"] == "k1" for event in script.asked[1:])
 
 
@@ -213,14 +233,29 @@ def test_a_push_of_nobody_s_image_builds_nothing(
     assert script.asked[0]["detail"]["repository-name"] == "ml/trainer"
 
 
-@pytest.mark.parametrize("broken", ["launch", "pulled", "stop", "snapshot", "completed", "publish"])
+def test_a_seed_that_another_builds_is_left_to_it(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who finds the lock taken makes nothing, cleans nothing up, and ends well."""
+    joined = {"joined": True, "outcome": "joined", **DONE}
+    script = Script({"plan": [{"builds": [BUILD]}], "launch": [joined]})
+    monkeypatch.setattr(seed, "step", script)
+    ended = run(cloud, "Seed", {"images": ["a"], "reason": "asked"}, 600)
+    assert ended["status"] == "SUCCEEDED"
+    assert script.steps == ["plan", "launch"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["launch", "pulled", "stop", "verify", "snapshot", "completed", "warm", "publish", "retire"],
+)
 def test_a_build_that_fails_cleans_up_and_is_told(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     """Whatever step breaks, cleanup runs once, knows the cause, and the execution fails."""
     answers: Answers = {k: [*v] for k, v in BUILD_STEPS.items()}
     script = Script(
-        {**answers, "plan": [{"builds": [{"key": "k1"}]}], broken: [ValueError("no luck")]}
+        {**answers, "plan": [{"builds": [BUILD]}], broken: [ValueError("no luck")]}
     )
     monkeypatch.setattr(seed, "step", script)
     ended = run(cloud, "Seed", {"images": ["a"], "reason": "asked"}, 7200)
@@ -238,12 +273,12 @@ def test_a_failed_build_does_not_stop_the_others(
 
     def step(event: Mapping[str, Any], _world: object) -> dict[str, Any]:
         if event["step"] == "plan":
-            return {"builds": [{"key": key} for key in ("a", "b", "c")]}
+            return {"builds": [{**BUILD, "key": key} for key in ("a", "b", "c")]}
         if (event["step"], event["key"]) == ("launch", "b"):
             raise ValueError("no capacity")
         if event["step"] == "publish":
             published.append(event["key"])
-        return {"done": True, "wait": 1}
+        return {"done": True, "joined": False, "outcome": "published", "wait": 1}
 
     monkeypatch.setattr(seed, "step", step)
     ended = run(cloud, "Seed", {"images": ["a"], "reason": "asked"}, 7200)

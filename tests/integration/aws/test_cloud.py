@@ -214,7 +214,7 @@ def test_snapshots_are_made_once(cloud: Cloud, account: Account) -> None:
 
 
 def test_an_image_in_ecr_is_measured(cloud: Cloud, account: Account) -> None:
-    """Digest and size come from the manifest; an image that is not there is None."""
+    """Digest and size come from the manifest; of one that is not there it is said what is not."""
     ecr = account.session.client("ecr")
     ecr.create_repository(repositoryName="ml/trainer")
     document = {
@@ -226,11 +226,12 @@ def test_an_image_in_ecr_is_measured(cloud: Cloud, account: Account) -> None:
     ecr.put_image(repositoryName="ml/trainer", imageManifest=json.dumps(document), imageTag="v42")
     host = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
     found = cloud.image(f"{host}/ml/trainer:v42")
-    assert found is not None
     assert found.compressed_bytes == 9_000_000_000
     assert found.digest.startswith("sha256:")
-    assert cloud.image(f"{host}/ml/trainer:v43") is None
-    assert cloud.image(f"{host}/ml/other:v1") is None
+    with pytest.raises(NotFound, match="no image ml/trainer:v43"):
+        cloud.image(f"{host}/ml/trainer:v43")
+    with pytest.raises(NotFound, match="no repository ml/other"):
+        cloud.image(f"{host}/ml/other:v1")
 
 
 def test_an_index_is_followed(cloud: Cloud, account: Account) -> None:
@@ -263,7 +264,6 @@ def test_an_index_is_followed(cloud: Cloud, account: Account) -> None:
     }
     ecr.put_image(repositoryName="ml/multi", imageManifest=json.dumps(index), imageTag="v1")
     found = cloud.image("123456789012.dkr.ecr.us-east-1.amazonaws.com/ml/multi:v1")
-    assert found is not None
     assert found.architectures == ("amd64", "arm64")
     assert found.compressed_bytes == 2 * 10**9
 

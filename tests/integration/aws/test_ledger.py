@@ -170,12 +170,17 @@ def test_seeds_and_their_locks(ledger: Ledger, clock: Clock) -> None:
         snapshot_id="snap-1",
         state=State.READY.value,
         created=clock.now(),
+        used=clock.now(),
+        warm_up="fast-restore",
+        rate=200,
+        zones=("us-east-1a",),
     )
     ledger.put_seed(seed)
     assert ledger.seeds() == (seed,)
     assert ledger.lock_seed("k", "one", 60)
     assert ledger.lock_seed("k", "one", 60)
     assert not ledger.lock_seed("k", "two", 60)
+    assert ledger.seed_locks() == {"k": "one"}
     ledger.unlock_seed("k", "two")
     assert not ledger.lock_seed("k", "two", 60)
     ledger.unlock_seed("k", "one")

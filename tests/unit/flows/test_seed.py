@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -33,25 +33,52 @@ class Workshop:
         self.said = ""
         self.refusals: list[CloudError] = []
         self.deleted: list[str] = []
+        self.volumes: dict[str, dict[str, Any]] = {}
+        self.fast: dict[str, str] = {}
+        self.unfit_zones: dict[str, str] = {}
 
     def install(self) -> None:
         """Take the place of the cloud's seeding methods."""
         cloud: Any = self.made.cloud
-        cloud.image = self.images.get
+        cloud.image = self.image
         cloud.builder_image = lambda _path: "ami-builder"
         cloud.run_seeder = self.run
         cloud.builders = lambda wanted: tuple(
             one for one in self.machines.values() if wanted.items() <= one["tags"].items()
         )
-        cloud.console = lambda _id: self.said
+        cloud.console = lambda _id, _state: self.said
         cloud.stop_builder = lambda name: self.machines[name].update(state="stopping")
         cloud.create_snapshot = self.snapshot
         cloud.snapshots = lambda wanted: tuple(
             one for one in self.copies.values() if wanted.items() <= one["tags"].items()
         )
         cloud.delete_snapshot = self.delete
-        cloud.delete_seed_volumes = lambda _wanted: 0
+        cloud.seed_volumes = lambda wanted: tuple(
+            one for one in self.volumes.values() if wanted.items() <= one["tags"].items()
+        )
+        cloud.delete_seed_volume = lambda name: self.volumes.pop(name, None)
+        cloud.fast_restore = self.fast_restore
+        cloud.fast_restores = lambda _snapshot: dict(self.fast)
+        cloud.end_fast_restores = lambda _snapshot: self.fast.clear()
         cloud.terminate = lambda ids: [self.machines.pop(name, None) for name in ids]
+
+    def image(self, reference: str) -> Image:
+        """Return an image of the registry."""
+        if reference not in self.images:
+            raise NotFound(f"ECR has no image {reference}")
+        return self.images[reference]
+
+    def says(self, *names: str) -> None:
+        """Let the builder say that it holds what was planned of *names*, and is done."""
+        held = [f"{seeder.HOLDS} {name} {self.images[name].digest}\n" for name in names]
+        self.said = f"{''.join(held)}{seeder.DONE}\n"
+
+    def fast_restore(self, snapshot: str, zones: Sequence[str]) -> Mapping[str, str]:
+        """Begin fast restores, unless a zone has none."""
+        del snapshot
+        if not self.unfit_zones:
+            self.fast.update(dict.fromkeys(zones, "optimizing"))
+        return self.unfit_zones
 
     def run(self, request: Mapping[str, Any]) -> str:
         """Launch a builder, unless there is no capacity."""
@@ -69,6 +96,7 @@ class Workshop:
             "state": "running",
             "tags": tags,
             "volumes": {seeder.DEVICE: "vol-1"},
+            "launched": self.made.clock.now(),
             "request": request,
         }
         return name
@@ -77,7 +105,8 @@ class Workshop:
         """Make a snapshot, once a seed."""
         del volume, description
         name = f"snap-{marks[labels.SEED][:8]}"
-        self.copies.setdefault(name, {"id": name, "state": "pending", "tags": dict(marks)})
+        made = {"id": name, "state": "pending", "tags": dict(marks), "gib": 30}
+        self.copies.setdefault(name, {**made, "started": self.made.clock.now()})
         return name
 
     def delete(self, name: str) -> bool:
@@ -99,6 +128,10 @@ class LockedLedger(IntentLedger):
         """Take a lock."""
         del seconds
         return self.locks.setdefault(key, owner) == owner
+
+    def seed_locks(self) -> Mapping[str, str]:
+        """Return the locks."""
+        return dict(self.locks)
 
     def unlock_seed(self, key: str, owner: str) -> None:
         """Give a lock back."""
@@ -156,16 +189,17 @@ def _do(made: MarketWorld, name: str, carried: Mapping[str, Any]) -> dict[str, A
 def _build(made: MarketWorld, shop: Workshop, carried: dict[str, Any]) -> dict[str, Any]:
     """Drive one build to its end."""
     state = _do(made, "launch", carried)
+    if state["joined"]:
+        return state
     state = _do(made, "pulled", state)
-    if not state["done"]:
-        made.pass_time(60)
-        shop.machines[state["builder"]]["state"] = "stopped"
-        state = _do(made, "pulled", state)
-    for name in ("stop", "snapshot", "completed"):
+    made.pass_time(60)
+    shop.machines[state["builder"]]["state"] = "stopped"
+    shop.says(*(image["reference"] for image in carried["images"]))
+    for name in ("pulled", "stop", "verify", "snapshot", "completed"):
         state = _do(made, name, state)
     for copy in shop.copies.values():
         copy["state"] = "completed"
-    for name in ("completed", "publish", "retire", "cleanup"):
+    for name in ("completed", "warm", "publish", "retire", "cleanup"):
         state = _do(made, name, state)
     return state
 
@@ -203,7 +237,7 @@ def test_a_builder_is_tagged_and_bounded(made: MarketWorld, shop: Workshop) -> N
     assert "KeyName" not in request
     tags = shop.machines[state["builder"]]["tags"]
     assert tags[labels.SEED] == build["seed"]
-    assert tags[labels.EXPIRES] == "2026-03-02T16:00:00Z"
+    assert tags[labels.EXPIRES] == "2026-03-02T15:23:21Z"
     assert labels.NODECLAIM_TAG not in tags
 
 
@@ -288,8 +322,13 @@ def test_an_aborted_execution_is_swept(made: MarketWorld, shop: Workshop, after:
         state = _do(made, "snapshot", state)
     if after == "publish":
         state = _do(made, "publish", state)
-    other = {"id": "i-other", "state": "running", "tags": {labels.SEED: "x"}, "volumes": {}}
-    shop.machines["i-other"] = other
+    shop.machines["i-other"] = {
+        "id": "i-other",
+        "state": "running",
+        "tags": {labels.SEED: "x"},
+        "volumes": {},
+        "launched": made.clock.now(),
+    }
     _do(made, "sweep", {"execution": "arn:e1", "status": "ABORTED"})
     assert list(shop.machines) == ["i-other"]
     del shop.machines["i-other"]
@@ -308,6 +347,13 @@ def test_the_old_seed_goes_a_little_later(made: MarketWorld, shop: Workshop) -> 
         state=State.READY.value,
     )
     made.ledger.kept["old"] = old
+    shop.copies["snap-old"] = {
+        "id": "snap-old",
+        "state": "completed",
+        "tags": {labels.SEED: "old"},
+        "gib": 20,
+        "started": made.clock.now(),
+    }
     (build,) = _do(made, "plan", _push())["builds"]
     _build(made, shop, build)
     retired = made.ledger.kept["old"]

@@ -7,6 +7,7 @@
         Throttled          slow down and try again, with jitter
         NotFound           the thing named does not exist (any more)
         Denied             a permission or a credential is missing
+        BuildFailed        a seed's build cannot go on, however often it is asked
       ClusterError         the Kubernetes API said no
         Conflict           409: somebody else wrote first
         Gone               404 or 410: the object, or the list's place, is no more
@@ -69,6 +70,10 @@ class NotFound(CloudError):
 
 class Denied(CloudError):
     """A permission or a credential is missing or expired."""
+
+
+class BuildFailed(CloudError):
+    """A seed's build cannot go on; asking again changes nothing."""
 
 
 class ClusterError(OutriderError):

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from outrider.core.seeding.estimate import WarmUp
 from outrider.errors import InvalidManifest
 
 PREFIX = "OUTRIDER_"
@@ -52,6 +53,10 @@ class Settings(BaseModel):
     node_cost_per_hour: float = Field(default=0.01, ge=0)
     spot_flexibility: int = Field(default=5, ge=1)
     minimum_saving: float = Field(default=0.05, ge=0, lt=1)
+    seed_warm_up: WarmUp = WarmUp.RATE
+    seed_rate: int = Field(default=300, ge=100, le=300)
+    seed_retention_days: int = Field(default=30, ge=1)
+    seed_builders: int = Field(default=5, ge=1)
 
 
 def read(environment: Mapping[str, str] | None = None) -> Settings:

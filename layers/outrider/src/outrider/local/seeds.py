@@ -2,8 +2,9 @@
 
 The script is not run; what it says is done. Its `pull` lines name the images, ECR says how large
 they are, pulling takes its time on the clock, and the builder ends up stopped with the images on
-its data volume. A snapshot of that volume carries them, and so does every node that starts with it.
-An image that ECR has not is said on the console, as the script would, and the builder stays up.
+its data volume, having said on its console what it holds. A snapshot of that volume carries them,
+and so does every node that starts with it. An image that ECR has not is said on the console, as the
+script would, and the builder stays up.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from outrider.core.launch.userdata.seeder import DEVICE, DONE, FAILED
+from outrider.core.launch.userdata.seeder import DEVICE, DONE, FAILED, HOLDS
 from outrider.local.clock import Clock
 from outrider.local.instances import Instances
 from outrider.local.region import REGION
@@ -31,7 +32,7 @@ BYTES_PER_SECOND = 300e6
 # Of an image in a registry that nobody here can ask.
 UNKNOWN_BYTES = 1_000_000_000
 
-_PULL = re.compile(r"^pull '?([\w./:@-]+)'? '?([\w./:@-]+)'?$", re.MULTILINE)
+_PULL = re.compile(r"^pull '?([\w./:@-]+)'? '?([\w./:@-]+)'?\b", re.MULTILINE)
 _ECR = re.compile(r"^\d{12}\.dkr\.ecr\.[\w-]+\.amazonaws\.com/(?P<repository>[^:@]+)")
 
 
@@ -76,7 +77,8 @@ class Builders:
                 said = f"{missing}: cannot be pulled" if missing else "nothing to pull"
                 self._consoles[instance.id] = f"{FAILED} {said}\n"
                 return
-            self._consoles[instance.id] = f"{DONE}\n"
+            told = "".join(f"{HOLDS} {name} {digest}\n" for name, digest in pulls)
+            self._consoles[instance.id] = f"{told}{DONE}\n"
             self._fill(instance, frozenset(name for pair in pulls for name in _names(*pair)))
             self.instances.power_off(instance)
 

@@ -197,8 +197,8 @@ class Cloud:
 
     # --- seeding ----------------------------------------------------------------------------------
 
-    def image(self, reference: str) -> Image | None:
-        """Return digest, size and architectures of an image; None where no registry shows it."""
+    def image(self, reference: str) -> Image:
+        """Return digest, size and architectures of an image; NotFound or Denied say why not."""
         return self._registry.image(reference)
 
     def builder_image(self, path: str) -> str | None:
@@ -217,9 +217,9 @@ class Cloud:
         """Stop a seed builder."""
         self._seeders.stop(instance_id)
 
-    def console(self, instance_id: str) -> str:
-        """Return what a seed builder wrote to its serial console."""
-        return self._seeders.console(instance_id)
+    def console(self, instance_id: str, state: str) -> str:
+        """Return what a seed builder in *state* wrote to its serial console."""
+        return self._seeders.console(instance_id, state)
 
     def create_snapshot(self, volume_id: str, description: str, marks: Mapping[str, str]) -> str:
         """Snapshot a builder's data volume, once per seed tag; return the snapshot id."""
@@ -233,9 +233,25 @@ class Cloud:
         """Delete a snapshot; one that is gone is fine, one in use gives False."""
         return self._seeders.delete_snapshot(snapshot_id)
 
-    def delete_seed_volumes(self, wanted: Mapping[str, str]) -> int:
-        """Delete loose volumes of seed builders with the *wanted* tags."""
-        return self._seeders.delete_volumes(wanted)
+    def seed_volumes(self, wanted: Mapping[str, str]) -> tuple[Json, ...]:
+        """Return loose volumes of seed builders with the *wanted* tags."""
+        return self._seeders.loose_volumes(wanted)
+
+    def delete_seed_volume(self, volume_id: str) -> None:
+        """Delete a loose volume of a seed builder."""
+        self._seeders.delete_volume(volume_id)
+
+    def fast_restore(self, snapshot_id: str, zones: Sequence[str]) -> Mapping[str, str]:
+        """Ask for fast restores of a snapshot in *zones*; return zone -> why not, where refused."""
+        return self._seeders.fast_restore(snapshot_id, zones)
+
+    def fast_restores(self, snapshot_id: str) -> Mapping[str, str]:
+        """Return zone -> state of a snapshot's fast restores."""
+        return self._seeders.fast_restores(snapshot_id)
+
+    def end_fast_restores(self, snapshot_id: str) -> None:
+        """Switch a snapshot's fast restores off."""
+        self._seeders.end_fast_restores(snapshot_id)
 
     # --- private ----------------------------------------------------------------------------------
 

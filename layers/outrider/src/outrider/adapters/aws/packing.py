@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from outrider.core.seeding import Seed
+from outrider.core.seeding.estimate import INITIALIZATION_RATE, WarmUp
 
 CHUNK = 350_000
 LEVEL = 6
@@ -52,6 +53,10 @@ def seed_row(seed: Seed) -> dict[str, Any]:
         "classes": list(seed.node_classes),
         "created": seed.created.isoformat() if seed.created else "",
         "retired": seed.retired.isoformat() if seed.retired else "",
+        "used": seed.used.isoformat() if seed.used else "",
+        "warm_up": seed.warm_up,
+        "rate": seed.rate,
+        "zones": list(seed.zones),
         "reason": seed.reason,
     }
 
@@ -71,7 +76,11 @@ def seed(row: Mapping[str, Any]) -> Seed:
         node_classes=tuple(row["classes"]),
         created=_time(row["created"]),
         retired=_time(row["retired"]),
+        used=_time(row.get("used")),
         reason=str(row["reason"]),
+        warm_up=str(row.get("warm_up", WarmUp.RATE)),
+        rate=int(row.get("rate", INITIALIZATION_RATE)),
+        zones=tuple(row.get("zones", ())),
     )
 
 

@@ -2,8 +2,9 @@
 
 Images in ECR are read with BatchGetImage, which takes our role and returns the manifest itself, so
 no layer is touched; an index is followed to its children. Other registries are asked over the OCI
-distribution API without credentials, which is what a public image needs; one that wants a login is
-reported as absent. Refuses to know which images matter.
+distribution API without credentials, which is what a public image needs, and what a builder has.
+An image that is not there is NotFound, one that we may not see Denied, each with the registry's
+name: that is known before a builder is paid for. Refuses to know which images matter.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from botocore.exceptions import ClientError
 
 from outrider.adapters.aws import errors
 from outrider.adapters.aws.session import Session
-from outrider.core.seeding import Image
+from outrider.core.seeding.images import Image
+from outrider.errors import Denied, NotFound
 
 Json = Mapping[str, Any]
 
@@ -72,33 +74,29 @@ class Registry:
         self._session = session
         self._pool: urllib3.PoolManager | None = None
 
-    def image(self, reference: str) -> Image | None:
-        """Return the image *reference*; None where the registry does not show one to us."""
+    def image(self, reference: str) -> Image:
+        """Return the image *reference*; raise NotFound or Denied where none is shown to us."""
         where = place(reference)
-        match = ECR.match(where.registry)
-        fetch = self._from_ecr if match else self._from_oci
-        found = fetch(where, where.digest or where.tag)
-        if found is None:
-            return None
-        digest, document = found
+        fetch = self._from_ecr if ECR.match(where.registry) else self._from_oci
+        digest, document = fetch(where, where.digest or where.tag)
         if document.get("mediaType") in INDEX_TYPES or "manifests" in document:
             return self._index(reference, where, digest, document)
         return Image(reference, digest, _size(document), tuple(sorted(NODES)))
 
-    def _index(self, reference: str, where: Place, digest: str, document: Json) -> Image | None:
+    def _index(self, reference: str, where: Place, digest: str, document: Json) -> Image:
         children = {
             str(child["platform"]["architecture"]): str(child["digest"])
             for child in document.get("manifests", ())
             if child.get("platform", {}).get("architecture") in NODES
             and child["platform"].get("os", "linux") == "linux"
         }
+        if not children:
+            raise NotFound("it has no manifest for linux on amd64 or arm64", "NoPlatform")
         fetch = self._from_ecr if ECR.match(where.registry) else self._from_oci
-        sizes = [_size(found[1]) for one in children.values() if (found := fetch(where, one))]
-        if not sizes:
-            return None
+        sizes = [_size(fetch(where, one)[1]) for one in children.values()]
         return Image(reference, digest, max(sizes), tuple(sorted(children)))
 
-    def _from_ecr(self, where: Place, name: str) -> tuple[str, Json] | None:
+    def _from_ecr(self, where: Place, name: str) -> tuple[str, Json]:
         match = ECR.match(where.registry)
         image_id = {"imageDigest" if name.startswith("sha256:") else "imageTag": name}
         try:
@@ -109,14 +107,17 @@ class Registry:
                 acceptedMediaTypes=[*INDEX_TYPES, *MANIFEST_TYPES],
             )
         except ClientError as error:
-            if errors.code_of(error) in errors.NOT_FOUND | errors.DENIED:
-                return None
+            code = errors.code_of(error)
+            if code in errors.NOT_FOUND:
+                raise NotFound(f"ECR has no repository {where.repository}", code) from error
+            if code in errors.DENIED:
+                raise Denied(f"ECR does not let us read {where.repository}", code) from error
             raise errors.translated(error, "BatchGetImage") from error
         for image in answer.get("images", ()):
             return str(image["imageId"]["imageDigest"]), json.loads(image["imageManifest"])
-        return None
+        raise NotFound(f"ECR has no image {where.repository}:{name}", "ImageNotFound")
 
-    def _from_oci(self, where: Place, name: str) -> tuple[str, Json] | None:
+    def _from_oci(self, where: Place, name: str) -> tuple[str, Json]:
         url = f"https://{where.registry}/v2/{where.repository}/manifests/{name}"
         headers = {"Accept": ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))}
         try:
@@ -124,14 +125,22 @@ class Registry:
             if answer.status == 401:
                 token = self._anonymous(answer.headers.get("WWW-Authenticate", ""))
                 if token is None:
-                    return None
+                    raise Denied(f"{where.registry} wants a login, and builders have none", "401")
                 answer = self._get(url, {**headers, "Authorization": f"Bearer {token}"})
-        except urllib3.exceptions.HTTPError:
-            return None
-        if answer.status != 200:
-            return None
+        except urllib3.exceptions.HTTPError as error:
+            raise NotFound(f"{where.registry} does not answer", "Unreachable") from error
+        if answer.status in {401, 403}:
+            raise Denied(
+                f"{where.registry} does not let us read {where.repository}", str(answer.status)
+            )
         digest = answer.headers.get("Docker-Content-Digest", "")
-        return (digest or name, answer.json()) if digest or name.startswith("sha256:") else None
+        if not digest and name.startswith("sha256:"):
+            digest = name
+        if answer.status != 200 or not digest:
+            raise NotFound(
+                f"{where.registry} has no image {where.repository}:{name}", str(answer.status)
+            )
+        return digest, answer.json()
 
     def _anonymous(self, challenge: str) -> str | None:
         parts = dict(re.findall(r'(\w+)="([^"]*)"', challenge))

@@ -1,13 +1,15 @@
-"""Seed builders and their snapshots in EC2: launched, stopped, snapshotted and deleted, each
-repeatable.
+"""Seed builders and their snapshots in EC2: launched, stopped, snapshotted, warmed, deleted.
+
+Each call can be repeated.
 
 CreateSnapshot has no client token, so the seed's tag is one: a snapshot that carries it is looked
-for first. RunInstances has a token, and the builder is found by the same tag. Refuses to know when.
+for first. RunInstances has a token, and the builder is found by the same tag. Fast Snapshot Restore
+is a state of (snapshot, zone) that is asked for and looked at. Refuses to know when.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -24,6 +26,9 @@ Json = Mapping[str, Any]
 IN_USE = frozenset({"InvalidSnapshot.InUse", "VolumeInUse"})
 GONE = frozenset({"InvalidSnapshot.NotFound", "InvalidVolume.NotFound"})
 ALIVE = ["pending", "running", "stopping", "stopped"]
+# A console that runs is read as it is now; Nitro has that, and every builder is Nitro.
+SPEAKING = "running"
+FAST = frozenset({"enabling", "optimizing", "enabled"})
 
 
 class Seeders:
@@ -61,10 +66,14 @@ class Seeders:
         with errors.speaking("StopInstances"):
             self._client().stop_instances(InstanceIds=[instance_id])
 
-    def console(self, instance_id: str) -> str:
-        """Return what a builder wrote to its serial console."""
+    def console(self, instance_id: str, state: str) -> str:
+        """Return what a builder in *state* wrote to its serial console.
+
+        Without `Latest` EC2 answers with what it kept at the last change of state.
+        """
+        latest = {"Latest": True} if state == SPEAKING else {}
         with errors.speaking("GetConsoleOutput"):
-            answer = self._client().get_console_output(InstanceId=instance_id)
+            answer = self._client().get_console_output(InstanceId=instance_id, **latest)
         return str(answer.get("Output", ""))
 
     def snapshot(self, volume_id: str, description: str, marks: Mapping[str, str]) -> str:
@@ -83,7 +92,10 @@ class Seeders:
 
     def snapshots(self, wanted: Mapping[str, str]) -> tuple[Json, ...]:
         """Return snapshots of ours with the *wanted* tags: id, state, tags, started, size."""
-        filters = tag_filters({**self._owner, **wanted})
+        filters = [
+            *tag_filters({**self._owner, **wanted}),
+            {"Name": "tag-key", "Values": [labels.SEED]},
+        ]
         with errors.speaking("DescribeSnapshots"):
             pages = self._client().get_paginator("describe_snapshots")
             return tuple(
@@ -111,8 +123,8 @@ class Seeders:
                 raise errors.translated(error, "DeleteSnapshot") from error
         return True
 
-    def delete_volumes(self, wanted: Mapping[str, str]) -> int:
-        """Delete loose volumes of ours with the *wanted* tags; return how many."""
+    def loose_volumes(self, wanted: Mapping[str, str]) -> tuple[Json, ...]:
+        """Return volumes of ours with the *wanted* tags that no instance holds."""
         filters = [
             *tag_filters({**self._owner, **wanted}),
             {"Name": "tag-key", "Values": [labels.SEED]},
@@ -120,14 +132,60 @@ class Seeders:
         ]
         with errors.speaking("DescribeVolumes"):
             pages = self._client().get_paginator("describe_volumes").paginate(Filters=filters)
-            loose = [entry["VolumeId"] for page in pages for entry in page["Volumes"]]
-        for volume_id in loose:
-            try:
-                self._client().delete_volume(VolumeId=volume_id)
-            except ClientError as error:
-                if errors.code_of(error) not in GONE | IN_USE:
-                    raise errors.translated(error, "DeleteVolume") from error
-        return len(loose)
+            return tuple(
+                {
+                    "id": entry["VolumeId"],
+                    "gib": entry.get("Size", 0),
+                    "created": entry["CreateTime"].astimezone(UTC),
+                    "tags": tags.read(entry.get("Tags")),
+                }
+                for page in pages
+                for entry in page["Volumes"]
+            )
+
+    def delete_volume(self, volume_id: str) -> None:
+        """Delete a loose volume; one that is gone is fine, one that is held again stays."""
+        try:
+            self._client().delete_volume(VolumeId=volume_id)
+        except ClientError as error:
+            if errors.code_of(error) not in GONE | IN_USE:
+                raise errors.translated(error, "DeleteVolume") from error
+
+    # --- fast snapshot restore --------------------------------------------------------------------
+
+    def fast_restore(self, snapshot_id: str, zones: Sequence[str]) -> Mapping[str, str]:
+        """Ask for fast restores of a snapshot in *zones*; return zone -> why not, where refused."""
+        with errors.speaking("EnableFastSnapshotRestores"):
+            answer = self._client().enable_fast_snapshot_restores(
+                AvailabilityZones=list(zones), SourceSnapshotIds=[snapshot_id]
+            )
+        return {
+            str(zone.get("AvailabilityZone", "")): str(zone.get("Error", {}).get("Message", ""))
+            for failed in answer.get("Unsuccessful", ())
+            for zone in failed.get("FastSnapshotRestoreStateErrors", ())
+        }
+
+    def fast_restores(self, snapshot_id: str) -> Mapping[str, str]:
+        """Return zone -> state of a snapshot's fast restores, those that are off left out."""
+        filters = [{"Name": "snapshot-id", "Values": [snapshot_id]}]
+        with errors.speaking("DescribeFastSnapshotRestores"):
+            pages = self._client().get_paginator("describe_fast_snapshot_restores")
+            return {
+                str(entry["AvailabilityZone"]): str(entry["State"])
+                for page in pages.paginate(Filters=filters)
+                for entry in page["FastSnapshotRestores"]
+                if entry["State"] in FAST
+            }
+
+    def end_fast_restores(self, snapshot_id: str) -> None:
+        """Switch a snapshot's fast restores off: they are paid by the hour, used or not."""
+        zones = sorted(self.fast_restores(snapshot_id))
+        if not zones:
+            return
+        with errors.speaking("DisableFastSnapshotRestores"):
+            self._client().disable_fast_snapshot_restores(
+                AvailabilityZones=zones, SourceSnapshotIds=[snapshot_id]
+            )
 
     def _client(self) -> Any:
         return self._session.client("ec2")

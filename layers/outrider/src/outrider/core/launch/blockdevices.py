@@ -6,8 +6,10 @@ snapshot on Bottlerocket and a volume of its own for containerd on AL2023, at le
 seed. A class whose data volume has a snapshot already keeps it: the user's choice is not
 overridden.
 
-The initialisation rate is set for a seed (300 MiB/s, the most EBS allows): a volume that hydrates
-lazily starts a 15 GB image in ten minutes. Refuses to know which seed is best (`core.seeding`).
+The initialisation rate is the seed's (300 MiB/s by default, the most EBS allows): a volume that
+hydrates lazily starts a 15 GB image in ten minutes. A seed that is fast-restored has none, since
+EBS would take the rate and leave the fast restore unused. Refuses to know which seed is best
+(`core.seeding`).
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ from outrider.core.catalog.family import (
     Family,
 )
 from outrider.core.seeding import Seed
+from outrider.core.seeding.estimate import WarmUp
 
 GIB = 1024**3
-INITIALIZATION_RATE = 300
 SEED_DEVICES = tuple(f"/dev/xvd{letter}" for letter in "bcdefghi")
 THROUGHPUT = 500  # MiB/s: gp3's base of 125 would make the seed slower than a pull
 IOPS = 3000
@@ -109,13 +111,17 @@ def _mapping(entry: BlockDeviceMapping, unnamed: str) -> Device:
 def _seeded(ebs: Device, seed: Seed) -> Device:
     fast = ebs.get("VolumeType", "gp3") == "gp3"
     speed = {"Throughput": THROUGHPUT, "Iops": IOPS} if fast else {}
-    return {
+    seeded = {
         **speed,
         **ebs,
         "SnapshotId": seed.snapshot_id,
         "VolumeSize": max(seed.volume_gib, ebs.get("VolumeSize", 0)),
-        "VolumeInitializationRate": INITIALIZATION_RATE,
     }
+    if seed.warm_up == WarmUp.RATE:
+        seeded["VolumeInitializationRate"] = seed.rate
+    else:
+        seeded.pop("VolumeInitializationRate", None)
+    return seeded
 
 
 def _seed_data_volume(mappings: list[Device], seed: Seed) -> Volumes:

@@ -25,6 +25,7 @@ from outrider.core.launch.bootstrap import ClusterIdentity, NodeBootstrap
 from outrider.core.launch.template import Reservation, TemplateRequest
 from outrider.core.launch.userdata import bottlerocket, custom, nodeadm
 from outrider.core.seeding import Seed, best_seed
+from outrider.core.seeding.wishes import snapshotter_of
 from outrider.errors import InvalidManifest
 
 USER_DATA_BYTES = 16384
@@ -128,7 +129,12 @@ class Workbench:
         key = (wanted, self._arches[instance_type])
         if key not in self._chosen:
             self._chosen[key] = best_seed(
-                wanted, key[1], self._family.value, self._seeds, self._class.name
+                wanted,
+                key[1],
+                self._family.value,
+                self._seeds,
+                self._class.name,
+                snapshotter_of(self._class.spec.user_data),
             )
         return self._chosen[key]
 

@@ -2,10 +2,13 @@
 
 The builder is a machine of the same AMI family as the nodes, so images are unpacked by the same
 containerd with the same snapshotter. It reads registries with its instance role; there is no secret
-in here. How it reports: a builder that is done powers itself off (its state becomes `stopped`, with
-its volume at rest); one that fails says `OUTRIDER-SEED-FAILED` on its console and stays up for the
-poll to read it. A timer behind everything powers it off after an hour, long after the poll has
-stopped believing in it.
+in here. Images are pulled by the digests that were planned and tagged as pods name them, so a tag
+that moves meanwhile changes nothing of what is on the volume.
+
+How it reports: a builder that is done says on its console which digests it holds under which names
+(`OUTRIDER-SEED-HOLDS`) and powers itself off (its state becomes `stopped`, with its volume at
+rest); one that fails says `OUTRIDER-SEED-FAILED` and stays up for the poll to read it. A timer
+behind everything powers it off after an hour, long after the poll has stopped believing in it.
 
 AL2023: a script formats the data volume (label outrider-seed), mounts it as containerd's root and
 pulls through the CRI. Bottlerocket: a bootstrap container runs the script and asks the host's
@@ -24,20 +27,24 @@ from collections.abc import Sequence
 
 from outrider.core.catalog.family import Family
 from outrider.core.launch.userdata import bottlerocket, mime
-from outrider.core.seeding import Image
+from outrider.core.seeding.images import Image, canonical
 from outrider.errors import InvalidManifest
 
 DEVICE = "/dev/xvdb"
 LABEL = "outrider-seed"
 FAILED = "OUTRIDER-SEED-FAILED"
+HOLDS = "OUTRIDER-SEED-HOLDS"
 DONE = "OUTRIDER-SEED-DONE"
 DEAD_MAN_MINUTES = 60
+BOTTLEROCKET_STORE = "/.bottlerocket/rootfs/local"  # the data volume's mount, from the container
+LAST_WORDS_SECONDS = 30  # so that a poll of the running console hears them
 
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}")
 
 _COMMON = """\
-fail() {{ echo "{failed} $1" | tee /dev/console; exit 1; }}
-trap 'code=$?; [ $code -eq 0 ] || echo "{failed} exit $code" > /dev/console' EXIT
+say() {{ echo "$1" > {console}; }}
+fail() {{ say "{failed} $1"; exit 1; }}
+trap 'code=$?; [ $code -eq 0 ] || say "{failed} exit $code"' EXIT
 """
 
 _AL2023 = """\
@@ -53,27 +60,22 @@ mkdir -p $root && mount -o noatime "$device" $root || fail "the volume cannot be
 systemctl start containerd || fail "containerd does not start"
 login() {{
   case "$1" in *.dkr.ecr.*) ;; *) return 0 ;; esac
-  printf '{{"apiVersion":"%s","kind":"CredentialProviderRequest","image":"%s"}}' \\
+  printf '{{"apiVersion":"%s","kind":"CredentialProviderRequest","image":"%s"}}' \
     credentialprovider.kubelet.k8s.io/v1 "$1" |
     /etc/eks/image-credential-provider/ecr-credential-provider |
     python3 -c 'import json, sys
 for one in json.load(sys.stdin)["auth"].values():
     print(one["username"], one["password"], sep=":")' | head -n 1
 }}
-pull() {{
-  creds=$(login "$1") || fail "$1: no credentials"
-  n=0
-  until crictl pull ${{creds:+--creds "$creds"}} "$1"; do
-    n=$((n + 1)); [ $n -lt 4 ] || fail "$1: cannot be pulled"; sleep $((n * 5))
-  done
-  crictl inspecti -o json "$1" | grep -q "$2" || fail "$1: is not $2 any more"
-  for name in $(ctr -n k8s.io images ls -q); do
-    ctr -n k8s.io images label "$name" io.cri-containerd.pinned=pinned > /dev/null
-  done
+store() {{ ctr -n k8s.io images "$@"; }}
+fetch() {{
+  creds=$(login "$1") || return 1
+  crictl pull ${{creds:+--creds "$creds"}} "$1"
 }}
+{pulling}
 {pulls}
 systemctl stop containerd && sync && umount $root || fail "the volume does not come to rest"
-echo "{done}" > /dev/console
+{telling}
 shutdown -c; poweroff
 """
 
@@ -85,45 +87,72 @@ host() {{ chroot /.bottlerocket/rootfs "$@"; }}
 {common}
 host systemctl start containerd || fail "containerd does not start"
 socket=/run/containerd/containerd.sock
-pull() {{
-  n=0
-  until host host-ctr pull-image --containerd-socket $socket --namespace k8s.io --source "$1"; do
-    n=$((n + 1)); [ $n -lt 4 ] || fail "$1: cannot be pulled"; sleep $((n * 5))
-  done
-  host ctr -a $socket -n k8s.io images ls | grep -q "$2" || fail "$1: is not $2 any more"
-  for name in $(host ctr -a $socket -n k8s.io images ls -q); do
-    host ctr -a $socket -n k8s.io images label "$name" \\
-      io.cri-containerd.image=managed io.cri-containerd.pinned=pinned > /dev/null
-  done
-}}
+store() {{ host ctr -a $socket -n k8s.io images "$@"; }}
+fetch() {{ host host-ctr pull-image --containerd-socket $socket --namespace k8s.io --source "$1"; }}
+{pulling}
 {pulls}
-host systemctl stop containerd; sync
-echo "{done}" > /dev/console
+host systemctl stop containerd || fail "containerd does not stop"
+sync
+{telling}
 host systemctl poweroff
 """
 
+# name as pods write it, digest, name as containerd keeps it, and the source: repository@digest
+_PULLING = """\
+pull() {
+  n=0
+  until fetch "$4"; do
+    n=$((n + 1)); [ $n -lt 4 ] || fail "$1: cannot be pulled"; sleep $((n * 5))
+  done
+  store ls "name==$4" | grep -q "$2" || fail "$1: is not $2"
+  [ "$3" = "$4" ] || store tag --force "$4" "$3" > /dev/null || fail "$1: cannot be named"
+  store ls "name==$3" | grep -q "$2" || fail "$1: is not $2 under its name"
+  for name in "$3" "$4"; do
+    store label "$name" io.cri-containerd.image=managed io.cri-containerd.pinned=pinned \
+      > /dev/null || fail "$1: cannot be pinned"
+  done
+  size=$(df -P {root} | awk 'NR == 2 { sub("%", "", $5); print $5 }')
+  [ "${size:-0}" -lt 85 ] || fail "$1: fills the volume to $size %"
+}"""
 
-def render(images: Sequence[Image], family: Family) -> str:
-    """Return the user data of a builder that puts *images* on its data volume."""
-    pulls = "\n".join(
-        f"pull {shlex.quote(_checked(image.reference))} {shlex.quote(_checked(image.digest))}"
-        for image in images
-    )
-    common = _COMMON.format(failed=FAILED)
+
+def render(
+    images: Sequence[Image], family: Family, dead_man_minutes: int = DEAD_MAN_MINUTES
+) -> str:
+    """Return the user data of a builder that puts *images* on its data volume.
+
+    It powers itself off after *dead_man_minutes*, whatever has become of it.
+    """
+    script = script_for(images, family, dead_man_minutes)
     if family is Family.BOTTLEROCKET:
-        script = _BOTTLEROCKET.format(
-            seconds=DEAD_MAN_MINUTES * 60, common=common, pulls=pulls, done=DONE
-        )
         return _bootstrap_container(script)
-    script = _AL2023.format(
-        minutes=DEAD_MAN_MINUTES,
-        common=common,
-        device=DEVICE,
-        label=LABEL,
-        pulls=pulls,
-        done=DONE,
-    )
     return mime.join([mime.Part(mime.SHELL_SCRIPT, script)])
+
+
+def script_for(
+    images: Sequence[Image],
+    family: Family,
+    dead_man_minutes: int = DEAD_MAN_MINUTES,
+    console: str = "/dev/console",
+) -> str:
+    """Return the script that a builder of *family* runs, its words going to *console*."""
+    pulls = "\n".join(" ".join(["pull", *map(shlex.quote, _words(image))]) for image in images)
+    telling = "\n".join(
+        [
+            *(f'say "{HOLDS} {_checked(one.reference)} {_checked(one.digest)}"' for one in images),
+            f'say "{DONE}"; sleep {LAST_WORDS_SECONDS}',
+        ]
+    )
+    store = BOTTLEROCKET_STORE if family is Family.BOTTLEROCKET else "/var/lib/containerd"
+    parts = {
+        "common": _COMMON.format(failed=FAILED, console=console),
+        "pulling": _PULLING.replace("{root}", store),
+        "pulls": pulls,
+        "telling": telling,
+    }
+    if family is Family.BOTTLEROCKET:
+        return _BOTTLEROCKET.format(seconds=dead_man_minutes * 60, **parts)
+    return _AL2023.format(minutes=dead_man_minutes, device=DEVICE, label=LABEL, **parts)
 
 
 def builder_image(family: Family, arch: str, kubernetes_version: str) -> str:
@@ -135,6 +164,19 @@ def builder_image(family: Family, arch: str, kubernetes_version: str) -> str:
         f"/aws/service/eks/optimized-ami/{kubernetes_version}/amazon-linux-2023/{machine}"
         "/standard/recommended/image_id"
     )
+
+
+def held(console: str) -> dict[str, str] | None:
+    """Return the names and digests that a builder says it holds; None until it has said all."""
+    found: dict[str, str] = {}
+    done = False
+    for line in console.splitlines():
+        _, said, rest = line.partition(HOLDS)
+        words = rest.split()
+        if said and len(words) >= 2:
+            found[words[0]] = words[1]
+        done = done or DONE in line
+    return found if done else None
 
 
 def complaint(console: str) -> str:
@@ -160,6 +202,19 @@ def _bootstrap_container(script: str) -> str:
                 },
             }
         }
+    )
+
+
+def _words(image: Image) -> tuple[str, str, str, str]:
+    """Return what `pull` is told of *image*, each a word of the shell."""
+    repository, tag = canonical(image.reference)
+    source = f"{repository}@{image.digest}"
+    name = f"{repository}:{tag}" if tag else source
+    return (
+        _checked(image.reference),
+        _checked(image.digest),
+        _checked(name),
+        _checked(source),
     )
 
 
