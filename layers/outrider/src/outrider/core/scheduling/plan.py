@@ -316,21 +316,9 @@ def _rejections(
             key = (cause.index, ask.index if ask else None)
             if key not in known:
                 known[key] = _reasons(answer, cause.problem, cause.devices, ask, names)
-            reasons = known[key]
-            if ask is not None:
-                reasons = _of_claims(answer.compiled.problem, pod.key, reasons)
+            reasons = _of_claims(problem, pod, known[key]) if ask else known[key]
         rejected.append(Rejection(pod, reasons))
     return tuple(rejected)
-
-
-def _unplannable(problem: Problem) -> list[int]:
-    """Return the pods whose volumes or device claims keep them from being planned."""
-    return [
-        place
-        for known in dict.fromkeys(problem.classes)
-        if known.problem or known.devices
-        for place in known.pods
-    ]
 
 
 def _of_claims(problem: Problem, key: str, reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
@@ -352,6 +340,16 @@ def _of_claims(problem: Problem, key: str, reasons: tuple[Reason, ...]) -> tuple
         else reason
         for reason in reasons
     )
+
+
+def _unplannable(problem: Problem) -> list[int]:
+    """Return the pods whose volumes or device claims keep them from being planned."""
+    return [
+        place
+        for known in dict.fromkeys(problem.classes)
+        if known.problem or known.devices
+        for place in known.pods
+    ]
 
 
 def _reasons(
