@@ -65,7 +65,7 @@ def _seen_alone(run: Run) -> list[tuple[str, ...]]:
     of_ask: dict[int, frozenset[int]] = {}
     for known in run.bins:
         mine: frozenset[int] = frozenset()
-        for ask in {id(ask): ask for _, ask in known.pods}.values():
+        for ask in dict.fromkeys(known.asks):
             if ask.index not in of_ask:
                 of_ask[ask.index] = frozenset(
                     tally for tally in _tallies(ask) if not items[tally].hosted
@@ -96,7 +96,7 @@ def _widened(run: Run, known: Bin, keys: Sequence[str]) -> Mask:
     problem, content = run.problem, known.content
     kept = {
         key: run.contents.domains(content, key)
-        for key in sorted({key for _, ask in known.pods for key in ask.keys} - set(keys))
+        for key in sorted({key for ask in known.asks for key in ask.keys} - set(keys))
     }
     counts = _without(run, known)
     wide = np.zeros(problem.market.size, bool)
@@ -113,7 +113,7 @@ def _without(run: Run, known: Bin) -> Counts:
     """Return the run's counts as if the bin's pods were not there."""
     counts = run.topology.counts.copy()
     items = run.problem.tallies.items
-    for _, ask in known.pods:
+    for ask in known.asks:
         for tally in ask.counted:
             if run.contents.counts(known.content, tally):
                 key = items[tally].key
@@ -132,7 +132,7 @@ def _replayed(
     nothing = np.zeros(run.problem.market.size, bool)
     content: Content | None = run.contents.empty(known.content.shelf, start)
     topology = Topology(run.problem, counts.copy())
-    for _, ask in known.pods:
+    for ask in known.asks:
         if content is None or topology.refuses(ask, content) is not None:
             return nothing
         admitted = topology.admitted(ask)
@@ -157,7 +157,7 @@ def _spare_reservations(run: Run, known: Bin, slots: dict[str, int]) -> Mask:
     """Return the rows of reservations with an instance to spare that hold the bin as well."""
     spare = np.zeros(run.problem.market.size, bool)
     problem, shelf = run.problem, known.content.shelf
-    if any(ask.keys for _, ask in known.pods):
+    if any(ask.keys for ask in known.asks):
         return spare
     for reservation in problem.reservations.items:
         if slots[reservation.id] <= 0 or reservation.id == known.reservation:

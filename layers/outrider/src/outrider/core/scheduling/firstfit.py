@@ -9,14 +9,12 @@ for one of them is not asked again for the next. Refuses to look ahead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from outrider.core.scheduling.demand import Ask
 from outrider.core.scheduling.roster import Bin
 from outrider.core.scheduling.run import Run
 
 
-def place(run: Run, pods: Sequence[int], ask: Ask) -> int:
+def place(run: Run, pods: list[int], ask: Ask) -> int:
     """Put each of *pods*, all of *ask*, on the first node that takes it; return how many found one.
 
     Where one finds none, those after it would not either.
@@ -50,7 +48,7 @@ def _opened(run: Run, pod: int, ask: Ask) -> Bin | None:
     return run.open(pod, ask, best)
 
 
-def _filled(run: Run, opened: Bin, pods: Sequence[int], ask: Ask) -> int:
+def _filled(run: Run, opened: Bin, pods: list[int], ask: Ask) -> int:
     """Fill the bin just *opened*, the only one that takes *pods*, and as many more like it as they
     fill; return how many pods that takes."""
     done = 0
@@ -62,7 +60,7 @@ def _filled(run: Run, opened: Bin, pods: Sequence[int], ask: Ask) -> int:
         done += 1
     else:
         return done
-    each = len(opened.pods)
+    each = len(opened.members)
     whole = len(pods) - (len(pods) - done) % each
     run.repeat(opened, {ask.index: ()}, (pods[at : at + each] for at in range(done, whole, each)))
     run.roster.all_full(ask, opened.index)

@@ -45,7 +45,7 @@ def launches(run: Run, gangs: Mapping[int, str]) -> tuple[Launch, ...]:
                 known.content,
                 rows,
                 name=f"{pool}-{numbers[pool]}",
-                pods=tuple(sorted([keys[pod] for pod, _ in known.pods])),
+                pods=tuple(sorted([keys[pod] for pod in known.members])),
                 gang=_gang(known, gangs) if gangs else None,
             )
         )
@@ -53,7 +53,7 @@ def launches(run: Run, gangs: Mapping[int, str]) -> tuple[Launch, ...]:
 
 
 def _gang(known: Bin, gangs: Mapping[int, str]) -> str | None:
-    return min((gangs[pod] for pod, _ in known.pods if pod in gangs), default=None)
+    return min((gangs[pod] for pod in known.members if pod in gangs), default=None)
 
 
 @dataclass(frozen=True, slots=True)

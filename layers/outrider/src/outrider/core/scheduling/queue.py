@@ -19,7 +19,7 @@ import numpy as np
 from outrider.apis.pod import Pod
 from outrider.core.scheduling.demand import Ask, PodClass
 
-Place = Callable[[Sequence[int], Ask], int]
+Place = Callable[[list[int], Ask], int]
 """Puts pods that ask the same somewhere, one after the other; answers how many, from the first
 on."""
 
@@ -67,7 +67,7 @@ def drain(
     """Place the pods of *order* one by one with *place*, which answers whether it could; return
     those left, each with its last ask (see `drain_runs`)."""
 
-    def placed(pods: Sequence[int], ask: Ask) -> int:
+    def placed(pods: list[int], ask: Ask) -> int:
         return next((at for at, pod in enumerate(pods) if not place(pod, ask)), len(pods))
 
     return drain_runs(order, class_of, placed, hopeless, expired)

@@ -10,7 +10,7 @@ judge: whether a bin takes a pod, the run is asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any, TypeVar
@@ -37,13 +37,19 @@ Way = TypeVar("Way")
 
 @dataclass(eq=False, slots=True)
 class Bin:
-    """One planned node."""
+    """One planned node; `asks` are those of its `members`, in the same order."""
 
     index: int
     content: Content
-    pods: list[tuple[int, Ask]]
+    members: list[int]
+    asks: tuple[Ask, ...]
     reservation: str | None
     committed: Amounts  # of its pool's limits
+
+    @property
+    def pods(self) -> Iterator[tuple[int, Ask]]:
+        """Return the pods with what they ask."""
+        return zip(self.members, self.asks, strict=True)
 
 
 @dataclass(eq=False, slots=True)

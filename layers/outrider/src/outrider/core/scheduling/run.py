@@ -9,7 +9,7 @@ Refuses to choose between legal moves: strategies do.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -100,7 +100,7 @@ class Run:
     def zone_of(self, pods: set[int]) -> str | None:
         """Return the zone of the first of *pods* that has a place, None where none has."""
         for known in self.bins:
-            if any(pod in pods for pod, _ in known.pods):
+            if not pods.isdisjoint(known.members):
                 return min(self.contents.domains(known.content, ZONE), default=None)
         for pod, node in sorted(self.placements.items()):
             if pod in pods:
@@ -312,7 +312,8 @@ class Run:
         if known.content.shelf.limited:
             self.budgets[index] -= move.committed - known.committed
         known.content, known.committed = move.content, move.committed
-        known.pods.append((pod, ask))
+        known.members.append(pod)
+        known.asks = (*known.asks, ask)
         self.roster.changed(known)
         self._count(ask, move.content, move.domains)
 
@@ -378,7 +379,7 @@ class Run:
 
     def open(self, pod: int, ask: Ask, move: Move) -> Bin:
         """Put *pod* into a new bin by *move*."""
-        made = Bin(len(self.bins), move.content, [(pod, ask)], move.reservation, move.committed)
+        made = Bin(len(self.bins), move.content, [pod], (ask,), move.reservation, move.committed)
         self.bins.append(made)
         if move.content.shelf.limited:
             self.budgets[move.content.shelf.index] -= move.committed
@@ -402,19 +403,17 @@ class Run:
             )
         )
 
-    def repeat(
-        self, model: Bin, settled: Mapping[int, Domains], pods: Iterable[Sequence[int]]
-    ) -> None:
+    def repeat(self, model: Bin, settled: Mapping[int, Domains], pods: Iterable[list[int]]) -> None:
         """Open a bin like *model* for each of *pods*, whose asks are the model's, in its order.
 
         *settled* gives, by index, the domains of the model's asks. No reservation is touched, and
         that the limits have room for all of the bins has been seen to.
         """
-        asks = [ask for _, ask in model.pods]
-        content, first = model.content, len(self.bins)
-        for mine in pods:
-            holding_them = list(zip(mine, asks, strict=True))
-            self.bins.append(Bin(len(self.bins), content, holding_them, None, model.committed))
+        asks, content, first = model.asks, model.content, len(self.bins)
+        self.bins.extend(
+            Bin(index, content, mine, asks, None, model.committed)
+            for index, mine in enumerate(pods, first)
+        )
         times = len(self.bins) - first
         if content.shelf.limited:
             self.budgets[content.shelf.index] -= model.committed * times
