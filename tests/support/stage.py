@@ -24,6 +24,7 @@ from outrider.local.functions import Function, Outcome
 from outrider.local.kube.client import LocalClient
 from outrider.local.kube.objects import User
 from outrider.local.timeline import Entry
+from tests.support import decisions
 
 Json = dict[str, Any]
 Decision = tuple[float, str, Json]
@@ -293,6 +294,7 @@ class Stage:
     def _decided(self, bus: str, event: Mapping[str, Any]) -> None:
         if bus.startswith("outrider-"):
             detail = json.loads(json.dumps(event["detail"]))
+            decisions.check(event["detail-type"], detail)
             self.decisions.append((self.cloud.timeline.at(), event["detail-type"], detail))
 
 

@@ -26,6 +26,7 @@ from outrider.core.taints import Taint
 from outrider.errors import Blocked, Gone, NotHolder
 from outrider.flows.ports import World
 from outrider.settings import Settings
+from tests.support import decisions
 
 START = datetime(2026, 3, 2, 14, 0, tzinfo=UTC)
 
@@ -470,7 +471,8 @@ class FakeBus:
     def publish(
         self, detail_type: str, detail: Mapping[str, Any], *, debt: Debt | None = None
     ) -> None:
-        """Keep a message until it is sent."""
+        """Keep a message until it is sent; one that breaks its promise is sent by nobody."""
+        decisions.check(detail_type, detail)
         self.waiting.append((detail_type, detail, debt))
 
     def flush(self) -> tuple[Debt, ...]:

@@ -343,7 +343,9 @@ def _put_back(task: Task, world: World) -> None:
             _set_label(world, task.node, labels.EXCLUDE_FROM_LOAD_BALANCERS, None)
         except Gone:
             return
-    if _tell_once(task, world, "put-back", "DisruptionRolledBack"):
+    why = "its drain was called off"
+    told = {"nodes": [task.node], "why": why}
+    if _tell_once(task, world, "put-back", "DisruptionRolledBack", **told):
         world.telemetry.count("DisruptionsRolledBack")
         _say(task, world, "DisruptionRolledBack", "The node stays: its drain was called off")
 
