@@ -106,8 +106,8 @@ def _sweep(world: World) -> Answer:
         pools.report(world, state)
         return {"acting": False}
     _finish_errands(world, state)
-    verdicts = _attend(world, state, None)
     instances = world.cloud.instances()
+    verdicts = _attend(world, state, None, instances)
     _collect(world, state, instances)
     pools.report(world, state)
     slot = int(world.clock.now().timestamp() // HALF_AN_HOUR.total_seconds())
@@ -129,12 +129,26 @@ def _claims_in(body: str) -> set[str]:
 # --- what is due ----------------------------------------------------------------------------------
 
 
-def _attend(world: World, state: ClusterState, wanted: set[str] | None) -> list[Verdict]:
-    """Judge the *wanted* NodeClaims (all where None) and do what is due for each."""
+def _attend(
+    world: World,
+    state: ClusterState,
+    wanted: set[str] | None,
+    known: Iterable[Instance] = (),
+) -> list[Verdict]:
+    """Judge the *wanted* NodeClaims (all where None) and do what is due for each.
+
+    Instances that are not *known* yet are looked up by id: their tags may be late.
+    """
     now = world.clock.now()
     claims = [one for one in state.nodeclaims if wanted is None or one.name in wanted]
-    ids = [one.instance_id for one in claims if one.status.provider_id]
-    instances = {one.id: one for one in world.cloud.instances(ids)} if ids else {}
+    instances = {one.id: one for one in known}
+    ids = [
+        one.instance_id
+        for one in claims
+        if one.status.provider_id and one.instance_id not in instances
+    ]
+    if ids:
+        instances |= {one.id: one for one in world.cloud.instances(ids)}
     settings = world.settings
     limits = Limits(
         timedelta(seconds=settings.launch_timeout_seconds),
