@@ -34,9 +34,35 @@ TAIL = """## Read, and said differently
   planned later in the same batch is kept.
 - Types whose GPU is a share of one (`GpuPartitionSize` below 1) serve a GPU pod only where a
   requirement names the type, its family, its GPU memory or `outrider.dev/gpu-fraction`.
-- Time-slicing and MIG: a NodeOverlay's `capacity` says how many devices a type advertises.
 - Device claims (`resource.k8s.io`): pods with a claim that cannot be judged are left out with code
   DynamicResources.
+- CRDs: what Karpenter's definitions refuse is refused, with their messages; requirements,
+  consolidateAfter and a NodeOverlay's requirements may be left out, and a budget's `nodes` may be a
+  number. `kubelet.maxPods` is a number: expressions (gate NodeClassCEL) are refused.
+
+## Shared GPUs: time-slicing, MPS and MIG
+
+What NVIDIA's device plugin makes of a node's GPUs is configured in the cluster (its ConfigMap, the
+labels `nvidia.com/device-plugin.config` and `nvidia.com/mig.config` in the NodePool's template);
+EC2 cannot know it. Karpenter plans with whole GPUs. Here the EC2NodeClass says it in one annotation,
+`outrider.dev/gpu-sharing`, and plans, limits and NodeClaims count as the plugin will:
+
+| annotation | a node with one H100 advertises |
+|---|---|
+| none | `nvidia.com/gpu: 1` |
+| `time-slicing=4` or `mps=4` | `nvidia.com/gpu: 4` |
+| `time-slicing=4,renamed` | `nvidia.com/gpu.shared: 4` (the plugin's `renameByDefault`) |
+| `mig=1g.10gb` (strategy single) | `nvidia.com/gpu: 7` |
+| `mig=1g.10gb,time-slicing=2` | `nvidia.com/gpu: 14` |
+| `mig=1g.10gb*4+3g.40gb*1` (strategy mixed) | `nvidia.com/mig-1g.10gb: 4`, `nvidia.com/mig-3g.40gb: 1` |
+
+How often a profile fits is NVIDIA's table for A100, H100, H200, B200, B300 and RTX PRO 6000. A GPU
+without the profile counts as nothing, since its node would not come up as planned. Words that make
+no sense are bad input that names the class. A catalogue that states `capacity` itself is multiplied
+too; to be split with MIG its types carry the labels `karpenter.k8s.aws/instance-gpu-name` and
+`-gpu-memory`. The annotation is not part of the drift hash: change it together with the class, or
+let nodes expire. For anything else (other vendors' shares, dongles) a NodeOverlay's `capacity` adds
+devices to a type.
 """
 
 

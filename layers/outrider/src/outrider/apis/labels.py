@@ -50,6 +50,7 @@ GANG = "outrider.dev/gang"
 GANG_SIZE = "outrider.dev/gang-size"
 GANG_ZONE = "outrider.dev/gang-zone"
 GPU_FRACTION = "outrider.dev/gpu-fraction"
+GPU_SHARING = "outrider.dev/gpu-sharing"  # on an EC2NodeClass: time-slicing, MPS, MIG
 HEADROOM = "outrider.dev/headroom"
 SEED = "outrider.dev/seed"
 EXPIRES = "outrider.dev/expires"

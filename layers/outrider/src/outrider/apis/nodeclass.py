@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from outrider.apis import meta
+from outrider.apis import gpu_sharing, meta
 from outrider.apis.fields import Json
+from outrider.apis.gpu_sharing import GpuSharing
 from outrider.apis.kubelet import Kubelet
 from outrider.apis.labels import PAUSED
 from outrider.apis.meta import ObjectMeta
@@ -310,6 +311,11 @@ class EC2NodeClass:
         return self.metadata.annotations.get(PAUSED) == "true"
 
     @cached_property
+    def gpu_sharing(self) -> GpuSharing | None:
+        """Return how nodes of the class share their GPUs; None where they do not."""
+        return gpu_sharing.of(self.metadata.annotations)
+
+    @cached_property
     def hash(self) -> str:
         """Return the hash of all that drift compares."""
         body: dict[str, Any] = {
@@ -323,8 +329,10 @@ class EC2NodeClass:
 
 def parse(document: Json) -> EC2NodeClass:
     """Return the EC2NodeClass in *document*."""
+    metadata = meta.parse(document)
+    gpu_sharing.of(metadata.annotations)
     return EC2NodeClass(
-        metadata=meta.parse(document),
+        metadata=metadata,
         spec=read(EC2NodeClassSpec, document.get("spec"), "spec"),
         status=read(EC2NodeClassStatus, document.get("status"), "status"),
     )

@@ -9,7 +9,8 @@ kube-reserved memory grows with pods: the AL2023 kubelet reserves for the interf
 density whatever maxPods says (F98), Bottlerocket for the pods it is told; prefix delegation raises
 both.
 
-An explicit capacity in the catalogue wins: it is for catalogues written by hand.
+An explicit capacity in the catalogue wins: it is for catalogues written by hand. How nodes share
+their GPUs (`core.catalog.sharing`) multiplies either.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from outrider.core.catalog.family import (
 )
 from outrider.core.catalog.instancetype import Ec2Facts, InstanceType
 from outrider.core.catalog.overhead import GI, MI, overhead
+from outrider.core.catalog.sharing import shared
 from outrider.core.resources import Resources
 
 if TYPE_CHECKING:
+    from outrider.apis.gpu_sharing import GpuSharing
     from outrider.apis.nodeclass import EC2NodeClass
 
 HYPERVISOR_PER_MILLE = 75
@@ -50,6 +53,7 @@ class _Class:
     volume_bytes: int
     efa_only_on_default_card: int
     efa_interfaces: int | None
+    sharing: GpuSharing | None
 
 
 def derive(
@@ -57,7 +61,7 @@ def derive(
 ) -> InstanceType:
     """Return *kind* with capacity and overhead as a node of *node_class* has them."""
     if kind.ec2 is None or kind.capacity:
-        return kind
+        return _stated(kind, node_class.gpu_sharing if node_class else None)
     return _derived(kind, kind.ec2, _read(node_class), facts)
 
 
@@ -67,9 +71,18 @@ def derive_all(
     """Return *kinds* derived for one node class, which is read only once."""
     settings = _read(node_class)
     return tuple(
-        kind if kind.ec2 is None or kind.capacity else _derived(kind, kind.ec2, settings, facts)
+        _stated(kind, settings.sharing)
+        if kind.ec2 is None or kind.capacity
+        else _derived(kind, kind.ec2, settings, facts)
         for kind in kinds
     )
+
+
+def _stated(kind: InstanceType, sharing: GpuSharing | None) -> InstanceType:
+    """Return *kind*, whose capacity the catalogue states, with its GPUs shared."""
+    if sharing is None:
+        return kind
+    return replace(kind, capacity=shared(kind, kind.capacity, sharing))
 
 
 def kubelet_of(node_class: EC2NodeClass | None) -> Mapping[str, Any]:
@@ -96,7 +109,7 @@ def _derived(
     }
     return replace(
         kind,
-        capacity=capacity,
+        capacity=shared(kind, capacity, settings.sharing),
         overhead=overhead(milli_cpu, memory, storage, reserved_for, settings.kubelet),
     )
 
@@ -112,6 +125,7 @@ def _read(node_class: EC2NodeClass | None) -> _Class:
         volume_bytes=_volume(node_class, family),
         efa_only_on_default_card=sum(entry.network_card_index == 0 for entry in efa_only),
         efa_interfaces=len(efa_only) if interfaces else None,
+        sharing=node_class.gpu_sharing if node_class else None,
     )
 
 

@@ -6,7 +6,7 @@ Karpenter reads that as "no GPU" and never launches them for `nvidia.com/gpu`
 counts here. A slice is only offered to those who ask for one: the label `outrider.dev/gpu-fraction`
 on such types says how much of a GPU it is.
 
-Refuses to know about time-slicing, MPS and MIG: those are the user's NodeOverlay or node class.
+Refuses to know about time-slicing, MPS and MIG (`core.catalog.sharing`).
 """
 
 from __future__ import annotations
