@@ -1,19 +1,25 @@
-"""CapacityBuffer (autoscaling.x-k8s.io): room kept free for pods to come.
+"""CapacityBuffer (autoscaling.x-k8s.io) and NodePools' headroom: room kept free for pods to come.
 
-Decides whether a buffer is well-formed; refuses to count it in pods.
+Decides whether a buffer is well-formed, how many pods' room it asks for (Karpenter's F28), and what
+a resource list in an annotation says. Refuses to know the pods.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
+import orjson
 from pydantic import Field, model_validator
 
-from outrider.apis import meta
+from outrider.apis import meta, quantity
 from outrider.apis.fields import Json
 from outrider.apis.meta import ObjectMeta
 from outrider.apis.model import Amounts, Model, read
+from outrider.errors import InvalidManifest
+
+ACTIVE = "buffer.x-k8s.io/active-capacity"
 
 
 class LocalRef(Model):
@@ -50,6 +56,29 @@ class CapacityBuffer:
     metadata: ObjectMeta
     spec: CapacityBufferSpec
 
+    @property
+    def active(self) -> bool:
+        """Return whether the buffer is one of nodes that run: other strategies are others'."""
+        return self.spec.provisioning_strategy in {None, "", ACTIVE}
+
+    def size(self, standing: int, requests: Mapping[str, int]) -> int:
+        """Return for how many pods of *requests* there is to be room, *standing* being what the
+        buffer's scalable wants to run.
+        """
+        wishes = []
+        if self.spec.replicas is not None:
+            wishes.append(self.spec.replicas)
+        if self.spec.percentage is not None and self.spec.scalable_ref is not None:
+            wishes.append(max(1, -(-standing * self.spec.percentage // 100)))
+        caps = [
+            limit // requests[name]
+            for name, limit in self.spec.limits.items()
+            if requests.get(name)
+        ]
+        if not wishes:
+            return min(caps, default=0)
+        return min([max(wishes), *caps])
+
 
 def parse(document: Json) -> CapacityBuffer:
     """Return the CapacityBuffer in *document*."""
@@ -57,3 +86,20 @@ def parse(document: Json) -> CapacityBuffer:
         meta.parse(document, namespaced=True),
         read(CapacityBufferSpec, document.get("spec"), "spec"),
     )
+
+
+def headroom(text: str) -> dict[str, int]:
+    """Return the resource list in *text*: `cpu=8,memory=32Gi`, or the same as a JSON object."""
+    stripped = text.strip()
+    if stripped.startswith("{"):
+        try:
+            return quantity.resources(orjson.loads(stripped))
+        except orjson.JSONDecodeError:
+            raise InvalidManifest("is neither a resource list nor JSON") from None
+    listing: dict[str, str] = {}
+    for part in filter(None, (piece.strip() for piece in stripped.split(","))):
+        name, sign, value = part.partition("=")
+        if not sign or not name.strip() or name.strip() in listing:
+            raise InvalidManifest(f"{part[:60]!r} is not resource=quantity")
+        listing[name.strip()] = value.strip()
+    return quantity.resources(listing)

@@ -15,6 +15,7 @@ from outrider.errors import InvalidManifest
 KINDS: dict[tuple[str, str], tuple[str, str]] = {
     ("", "Pod"): ("pod", "parse"),
     ("", "Node"): ("node", "parse"),
+    ("", "PodTemplate"): ("workload", "parse_pod_template"),
     ("", "Namespace"): ("policy", "parse_namespace"),
     ("", "PersistentVolumeClaim"): ("storage", "parse_claim"),
     ("", "PersistentVolume"): ("storage", "parse_volume"),

@@ -52,11 +52,32 @@ class Workload:
     template_labels: Mapping[str, str] = field(default_factory=dict)
     template_annotations: Mapping[str, str] = field(default_factory=dict)
     deleted: datetime | None = None
+    template: Json = field(default_factory=dict, repr=False)
 
     @property
     def key(self) -> str:
         """Return `namespace/name`."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def wanted(self) -> int:
+        """Return how many pods are to run at once."""
+        return self.parallelism if self.kind == "Job" else self.replicas
+
+    def pod(self) -> Pod | None:
+        """Return the pod of the template, without a name; None where there is no valid one."""
+        spec = self.template.get("spec")
+        if not isinstance(spec, Mapping) or not spec.get("containers"):
+            return None
+        metadata = {
+            **mapping(self.template, "metadata", "template"),
+            "namespace": self.namespace,
+            "name": "",
+        }
+        try:
+            return pods.template(metadata, spec)
+        except InvalidManifest:
+            return None
 
 
 def parse_daemon_set(document: Json) -> DaemonSet:
@@ -87,7 +108,8 @@ def parse_workload(document: Json) -> Workload:
     """Return the Deployment, ReplicaSet, StatefulSet, Job or JobSet in *document*."""
     identity = meta.parse(document, namespaced=True)
     spec = mapping(document, "spec")
-    template = mapping(mapping(spec, "template", "spec"), "metadata", "spec.template")
+    whole = mapping(spec, "template", "spec")
+    template = mapping(whole, "metadata", "spec.template")
     completions = spec.get("completions")
     return Workload(
         kind=string(document, "kind"),
@@ -103,4 +125,20 @@ def parse_workload(document: Json) -> Workload:
         template_labels=labels(template, "labels", "spec.template.metadata"),
         template_annotations=labels(template, "annotations", "spec.template.metadata"),
         deleted=identity.deletion_timestamp,
+        template=whole,
+    )
+
+
+def parse_pod_template(document: Json) -> Workload:
+    """Return the PodTemplate in *document*: what makes no pods, but says what one would be."""
+    identity = meta.parse(document, namespaced=True)
+    return Workload(
+        kind="PodTemplate",
+        namespace=identity.namespace,
+        name=identity.name,
+        uid=identity.uid,
+        labels=identity.labels,
+        annotations=identity.annotations,
+        replicas=0,
+        template=mapping(document, "template"),
     )

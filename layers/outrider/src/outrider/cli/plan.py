@@ -49,6 +49,7 @@ def command(
     """Plan what to launch for the pending pods in FILE (YAML, JSON, folders, - for standard
     input)."""
     given = options.load(files, catalog_file, now)
+    from outrider.core import headroom
     from outrider.core.scheduling.plan import pending, plan
     from outrider.core.scheduling.policy import Policy
 
@@ -57,11 +58,15 @@ def command(
         preference_policy=preference_policy,
         min_values_policy=min_values_policy,
     )
-    pods = pending(given.state, given.now)
+    pods, spare = pending(given.state, given.now), headroom.placeholders(given.state)
     watch = _Watch(deadline)
-    answer = plan(given.state, pods, given.catalog, policy, given.now, watch.expired)
+    made = plan(given.state, (*pods, *spare), given.catalog, policy, given.now, watch.expired)
     seconds = watch.seconds
+    answer = headroom.without_placeholders(made) if spare else made
     document = shown(answer, len(pods), given.ignored)
+    if spare:
+        placed = len(spare) - headroom.unplaced(made)
+        document["summary"]["headroom"] = {"pods": len(spare), "placed": placed}
     if timings:
         document["summary"]["planSeconds"] = round(seconds, 6)
         document["summary"]["firstPlanSeconds"] = round(min(watch.first, seconds), 6)
@@ -135,6 +140,7 @@ def launch_shown(launch: Launch) -> dict[str, Any]:
         "name": launch.name,
         "nodePool": launch.node_pool,
         "pods": list(launch.pods),
+        **({"headroom": list(launch.headroom)} if launch.headroom else {}),
         "requirements": launch.requirements.to_json(),
         "labels": {key: launch.labels[key] for key in sorted(launch.labels)},
         "taints": [

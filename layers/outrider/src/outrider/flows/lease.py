@@ -19,6 +19,7 @@ from outrider.flows.ports import World
 
 WAITING = "interruption-waiting"
 LEAVING = "nodes-leaving"
+STANDING = "standing-wishes"  # NodePools of fixed size and headroom: work though no pod waits
 LEASE_SECONDS = 45.0
 POLL_SECONDS = 0.25
 FLAG_SPAN = timedelta(seconds=30)

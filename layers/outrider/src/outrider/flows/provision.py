@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from outrider.apis.pod import Pod
+from outrider.core import headroom
 from outrider.core.clusterstate import ClusterState
 from outrider.core.records import Lease
 from outrider.core.scheduling.plan import pending, plan
@@ -47,7 +48,9 @@ def provision(event: Mapping[str, Any], world: World) -> Answer:
 
 def _has_work(world: World) -> bool:
     """Look cheaply: does any pod wait, or is a node on its way out?"""
-    if world.cluster.pending() or world.ledger.flagged(lease.LEAVING, world.clock.now()):
+    now = world.clock.now()
+    flags = (lease.LEAVING, lease.STANDING)
+    if world.cluster.pending() or any(world.ledger.flagged(flag, now) for flag in flags):
         return True
     world.telemetry.count("PendingPods", 0)
     world.telemetry.count("OldestPendingPodSeconds", 0)
@@ -61,16 +64,20 @@ def _reconcile(world: World, held: Lease) -> None:
     report_invalid(world, state)
     if standing.launches:
         state = _without_stale_nominations(world, state)
-    pods = pending(state, now)
+    pods, spare = pending(state, now), headroom.placeholders(state)
     _report_waiting(world, pods, now)
-    if not pods:
+    if not (pods or spare):
         return
     state = catalog.prepare(world, state)
 
     decision = decision_id(world.settings.cluster, "provision", held.token)
+    wanted = (*pods, *spare)
     made = plan(
-        state, pods, catalog_now(world, now), policy_of(world), now, expired=patience(world)
+        state, wanted, catalog_now(world, now), policy_of(world), now, expired=patience(world)
     )
+    made = headroom.without_placeholders(made)
+    if not pods and not made.launches:
+        return
 
     _record(world, made, decision, standing, now)
     world.bus.flush()  # whoever follows sees the plan before what comes of it

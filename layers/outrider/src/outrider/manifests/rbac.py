@@ -21,6 +21,7 @@ FUNCTIONS = ("provision", "interrupt", "drain", "disrupt", "lifecycle", "seed", 
 
 READ: Sequence[tuple[str, Sequence[str]]] = (
     ("", ("namespaces", "nodes", "persistentvolumeclaims", "persistentvolumes", "pods")),
+    ("", ("podtemplates",)),
     ("apps", ("daemonsets", "deployments", "replicasets", "statefulsets")),
     ("autoscaling.x-k8s.io", ("capacitybuffers",)),
     ("batch", ("jobs",)),

@@ -88,6 +88,16 @@ AROUND_A_NODE: Mapping[str, str] = {
 """What a drain has to see, a few times a minute for each node: the field selector of each list."""
 
 
+SCALABLE: Mapping[str, str] = {
+    "PodTemplate": "/api/v1/namespaces/{}/podtemplates/{}",
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments/{}",
+    "ReplicaSet": "/apis/apps/v1/namespaces/{}/replicasets/{}",
+    "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets/{}",
+    "Job": "/apis/batch/v1/namespaces/{}/jobs/{}",
+}
+"""Where the objects are that a CapacityBuffer may refer to, by namespace and name."""
+
+
 MACHINES = frozenset({"Node", "NodeClaim", "NodePool", "EC2NodeClass"})
 """What says how nodes join: lists that stay small however many pods there are."""
 
@@ -137,8 +147,31 @@ class Reader:
                     continue
                 if read is not None:
                     objects.append(read)
+        objects.extend(self._buffered(objects, invalid))
         state = ClusterState.of(objects)
         return replace(state, invalid=(*state.invalid, *invalid)) if invalid else state
+
+    def _buffered(
+        self, objects: Iterable[object], invalid: list[InvalidManifest]
+    ) -> Iterator[object]:
+        """Yield what CapacityBuffers among *objects* refer to: each is asked for by its name."""
+        for item in objects:
+            if type(item).__name__ != "CapacityBuffer":
+                continue
+            path = _referred(item)
+            if path is None:
+                continue
+            try:
+                read = manifest.parse(self._client.get(path))
+            except InvalidManifest as error:
+                invalid.append(error.of(where="cluster"))
+                continue
+            except ClusterError as error:
+                if not isinstance(error, Gone) and error.status != 403:
+                    raise
+                continue
+            if read is not None:
+                yield read
 
     def karpenter_is_live(self, now: datetime) -> bool:
         """Return whether another's Karpenter has renewed its Lease within a minute of *now*."""
@@ -159,6 +192,15 @@ class Reader:
             if not (resource.optional and missing):
                 raise
             self._absent.add(resource.path)
+
+
+def _referred(buffer: Any) -> str | None:
+    """Return where the object is that a CapacityBuffer keeps room for."""
+    spec, namespace = buffer.spec, buffer.metadata.namespace
+    reference = spec.pod_template_ref or spec.scalable_ref
+    kind = "PodTemplate" if spec.pod_template_ref else reference.kind
+    root = SCALABLE.get(kind)
+    return root.format(namespace, reference.name) if root else None
 
 
 def _thing(item: dict[str, Any]) -> str:

@@ -86,8 +86,8 @@ def _concerns(budget: Budget, reason: str | None) -> bool:
     return budget.reasons is None or reason in budget.reasons
 
 
-def _share(nodes: str, total: int) -> int:
-    if nodes.endswith("%"):
+def _share(nodes: int | str, total: int) -> int:
+    if isinstance(nodes, str) and nodes.endswith("%"):
         return math.ceil(total * int(nodes[:-1]) / 100)
     return int(nodes)
 

@@ -154,6 +154,8 @@ class _Search:
         scene = self.scene
         if found.lost:
             return homeless(chosen[0], found.lost)
+        if found.left:
+            return homeless(chosen[0], f"the room for {found.left[0]} would have no place")
         launches = worth.judge(scene, chosen, found)
         if isinstance(launches, Blocked):
             return launches

@@ -20,6 +20,7 @@ from functools import cached_property
 from itertools import count
 
 from outrider.apis.node import Node
+from outrider.core import headroom
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
 from outrider.core.disruption.budgets import Allowance
@@ -32,7 +33,7 @@ from outrider.core.scheduling.gang import gangs
 from outrider.core.scheduling.plan import pending, plan
 from outrider.core.scheduling.policy import DEFAULT
 from outrider.core.scheduling.policy import Policy as PlanPolicy
-from outrider.core.scheduling.result import Launch, Placement
+from outrider.core.scheduling.result import Launch, Placement, Plan
 from outrider.core.scheduling.whatif import WhatIf
 
 
@@ -147,13 +148,22 @@ class Scene:
             names, avoid=avoid, launching=launching, expired=self.expired
         )
         moved = {pod.key for candidate in chosen for pod in candidate.pods}
+        made = Plan(answer.placements, answer.launches, (), self.policy.plan.strategy, "")
+        placements = tuple(item for item in answer.placements if item.pod in moved)
         return Relocation(
             nodes=names,
-            placements=tuple(item for item in answer.placements if item.pod in moved),
-            launches=answer.launches,
+            placements=placements,
+            launches=headroom.without_placeholders(made).launches,
             left=answer.left,
-            lost=self._unreliable(answer.left, answer.placements),
+            lost=self._unreliable(answer.left, placements),
         )
+
+    def keeps_room(self, candidate: Candidate) -> bool:
+        """Return whether room that is to be kept free is counted on *candidate*."""
+        if not headroom.is_wanted(self.state):
+            return False
+        pods = self._cluster.pods_on(candidate.name)
+        return any(headroom.is_placeholder(pod.key) for pod in pods)
 
     def accept(self, command: Command) -> Command:
         """Go on as if *command* were carried out; return it with launch names of its own."""
@@ -181,7 +191,7 @@ class Scene:
         return WhatIf(
             state,
             moving,
-            pending(state, self.now),
+            (*pending(state, self.now), *headroom.placeholders(state)),
             self.catalog,
             self.policy.plan,
             preference=self._preference(),
@@ -213,7 +223,7 @@ class Scene:
         )
         keys = {pod.key for pod in moved}
         after_them = _closed(self._now_standing().without(*names), frozenset(avoid))
-        waiting = pending(after_them, self.now)
+        waiting = (*pending(after_them, self.now), *headroom.placeholders(after_them))
         made = plan(
             after_them,
             (*moved, *waiting),
@@ -222,6 +232,7 @@ class Scene:
             self.now,
             expired=self.expired,
         )
+        made = headroom.without_placeholders(made)
         used = tuple(launch for launch in made.launches if keys & set(launch.pods))
         left = tuple(item.pod for item in made.rejections if item.pod in keys)
         placements = tuple(item for item in made.placements if item.pod in keys)
@@ -245,8 +256,9 @@ class Scene:
 
     def _unreliable(self, left: Sequence[str], placements: Sequence[Placement]) -> str:
         """Return why the places found cannot be relied on, or ""."""
-        if left:
-            return f"pod {left[0]} would have no place"
+        real = [key for key in left if not headroom.is_placeholder(key)]
+        if real:
+            return f"pod {real[0]} would have no place"
         for placement in placements:
             node = self.state.node(placement.node)
             if node is None or not (node.initialized or not node.node_pool):

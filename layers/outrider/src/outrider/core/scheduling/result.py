@@ -80,6 +80,7 @@ class Launch:
     `choices` are cheapest first (ties by type, zone, capacity type). `requirements`, `labels`,
     `taints` and `startup_taints` are the NodeClaim's. `max_pods` gives, for each type on the
     list, the `pods` capacity that the plan counted on: the kubelet must be told the same number.
+    `headroom` names the placeholders that the node keeps room for.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Launch:
     expire_after: str | None = None
     termination_grace_period: str | None = None
     gang: str | None = None
+    headroom: tuple[str, ...] = ()
 
     @property
     def instance_types(self) -> tuple[str, ...]:
