@@ -13,7 +13,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outrider.core.packing.pack import Effort, pack, stages
+from outrider.core.packing.effort import Effort
+from outrider.core.packing.pack import pack, stages
 from outrider.core.packing.problem import Packing, Problem
 
 

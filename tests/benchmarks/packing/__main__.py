@@ -70,7 +70,8 @@ def row(options: argparse.Namespace) -> dict[str, Any]:
     # Imported here, so that the line above sees a bare interpreter.
     import numpy as np
 
-    from outrider.core.packing.pack import Effort, stages
+    from outrider.core.packing.effort import Effort
+    from outrider.core.packing.pack import stages
     from outrider.core.packing.problem import Problem
     from tests.benchmarks.packing import batches, pools
     from tests.benchmarks.packing.firstfit import first_fit

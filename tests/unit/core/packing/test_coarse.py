@@ -9,8 +9,9 @@ import pytest
 
 from outrider.core.packing.bins import Bins
 from outrider.core.packing.coarse import coarsened, refined
+from outrider.core.packing.effort import Effort
 from outrider.core.packing.greedy import Stock, cover, worth_alone
-from outrider.core.packing.pack import Effort, pack
+from outrider.core.packing.pack import pack
 from outrider.core.packing.problem import Problem
 from outrider.core.packing.reduce import reduced
 

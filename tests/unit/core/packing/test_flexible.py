@@ -61,9 +61,19 @@ def test_the_usual_price_is_the_mean_of_what_can_stand_in() -> None:
     """A bargain among dear alternatives is valued at their mean; a lone type at its own price."""
     price = np.array([1.0, 2.0, 3.0, 6.0, 9.0])
     usual = usual_price(ROOM, ALL, price, 2)
-    assert usual[0] == pytest.approx((1.0 + 6.0) / 2)
+    assert usual[0] == pytest.approx((1.0 + 2.0) / 2)  # 6.0 is far dearer: it counts as 2.0
     assert usual[1] == pytest.approx((1.0 + 2.0) / 2)
     assert usual[3] == pytest.approx(6.0)
     assert usual[4] == pytest.approx(9.0)
     assert (usual_price(ROOM, ALL, price, 1) == price).all()
     assert (usual_price(ROOM, ALL, price, 9) == price).all()
+
+
+def test_every_offering_of_a_type_counts() -> None:
+    """Zones are offerings of their own: one type sold in three places has three ways to come."""
+    room, takes = ROOM[:2], ALL[:, :2]
+    several = np.array([[1.0, 1.2, 1.4], [1.1, np.inf, np.inf]])
+    usual = usual_price(room, takes, several, 3)
+    assert usual[0] == pytest.approx((1.0 + 1.2 + 1.4) / 3)
+    assert usual[1] == pytest.approx((1.0 + 1.1 + 1.2) / 3)
+    assert usual_price(room, takes, several, 4)[0] == pytest.approx(1.0)

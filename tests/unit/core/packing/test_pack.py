@@ -7,7 +7,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from outrider.core.packing.pack import Effort, pack, stages
+from outrider.core.packing.effort import Effort
+from outrider.core.packing.pack import pack, stages
 from outrider.core.packing.problem import Packing, Problem, Shortage
 
 GPU_TYPES = {

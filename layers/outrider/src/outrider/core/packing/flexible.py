@@ -4,7 +4,7 @@ Contents that only one instance type holds depend on that type's stock. `shared_
 type's room to what enough kinds offer, so that whatever is packed into it fits all of them
 (minValues of a NodePool). `usual_price` values a type at the mean of the cheapest offerings that
 can stand in for it (the Spot price to plan with), so that one scarce bargain is not worth a whole
-plan.
+plan. One that is far dearer says little about a bad day, and counts as a multiple of the price.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from outrider.core.packing.problem import Bools, Floats, Ints
+
+FAR = 2.0  # times a price: what is dearer counts as that
 
 
 def shared_room(allocatable: Floats, compatible: Bools, kinds: Ints, least: int) -> Floats:
@@ -44,17 +46,22 @@ def shared_room(allocatable: Floats, compatible: Bools, kinds: Ints, least: int)
 def usual_price(allocatable: Floats, compatible: Bools, price: Floats, offers: int) -> Floats:
     """Return the mean of the *offers* cheapest prices that can stand in for each type, [T].
 
-    A stand-in has at least the room and takes at least the classes. Where there are fewer of them
-    the type's own price stays: a mean over what does not exist would only scare.
+    *price* is what the offerings of each type cost, [T, O], its own first, missing ones infinite;
+    or one price a type. A stand-in has at least the room and takes at least the classes. Where
+    there are fewer of them the type's own price stays: a mean over what does not exist would only
+    scare.
     """
-    if offers <= 1 or not len(price):
-        return price
+    several = price.reshape(len(price), -1)
+    own = several[:, 0] if several.size else np.zeros(len(price))
+    if offers <= 1 or not several.size:
+        return own
     stands_in = (compatible.T.astype(np.float64) @ ~compatible) == 0
     for resource in allocatable.T:
         stands_in &= resource[None, :] >= resource[:, None]
-    stands_in &= np.isfinite(price)
-    prices = np.sort(np.where(stands_in, price, np.inf), axis=1)[:, :offers]
+    offered = np.where(np.isfinite(several), several, np.inf)
+    prices = np.where(stands_in[:, :, None], offered[None], np.inf).reshape(len(price), -1)
     if prices.shape[1] < offers:
-        return price
-    enough = np.isfinite(prices).all(axis=1)
-    return np.where(enough, np.where(np.isfinite(prices), prices, 0.0).mean(axis=1), price)
+        return own
+    cheapest = np.partition(prices, offers - 1, axis=1)[:, :offers]
+    enough = np.isfinite(cheapest).all(axis=1)
+    return np.where(enough, np.minimum(cheapest, FAR * own[:, None]).mean(axis=1), own)

@@ -11,63 +11,19 @@ It stops early when price and bound are within the gap.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from outrider.core.packing.bins import Bins, trimmed
-from outrider.core.packing.bound import Charges, proof
-from outrider.core.packing.certify import lifted, most_worth_outside, relaxed_on
-from outrider.core.packing.coarse import Coarse, coarsened, refined
-from outrider.core.packing.columns import Budget, Generated, generate
-from outrider.core.packing.duals import Duals, alone
-from outrider.core.packing.greedy import Stock, active_types, cover, worth_alone
-from outrider.core.packing.pricing import Contents
-from outrider.core.packing.problem import Floats, Ints, Left, Packing, Pattern, Problem, Shortage
-from outrider.core.packing.reduce import Reduced, holds, only_types, reduced
-from outrider.core.packing.retype import Repair, repaired, retyped
+from outrider.core.packing.coarse import coarsened, refined
+from outrider.core.packing.effort import Effort
+from outrider.core.packing.greedy import Stock, cover, worth_alone
+from outrider.core.packing.problem import Floats, Left, Packing, Pattern, Problem, Shortage
+from outrider.core.packing.prove import Known, active_of, listed, relaxed, with_columns
+from outrider.core.packing.reduce import Reduced, holds, reduced
+from outrider.core.packing.retype import repaired, retyped
 from outrider.core.packing.rounding import cheapest, rounded
-
-WIDENINGS = 2  # how often types outside the active ones may be let in
-WORTH_IT = 1.001  # worth so much more than its price, contents of a type outside matter
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How much work may go into a packing, in counted steps."""
-
-    pricing: Budget
-    deeper: tuple[Budget, ...]
-    repair: Repair
-    gap: float = 0.002
-    classes: int = 120
-    active: int = 20
-    outside: int = 300  # partial contents kept when a type outside the active ones is searched
-    all_types: int = 1500  # classes x types up to which all types are active
-
-    @classmethod
-    def of(cls, pods: float) -> Effort:
-        """Return the default effort for so many *pods*."""
-        if pods <= 30:
-            return cls(Budget(100_000, (100,)), (), Repair(30))
-        if pods <= 100:
-            return cls(Budget(150_000, (100,)), (), Repair(6))
-        if pods <= 1_000:
-            return cls(Budget(3_800_000, (300, 3_000, 60_000)), (), Repair(10))
-        return cls(Budget(12_000_000, (300, 3_000, 60_000)), (), Repair(5))
-
-    @classmethod
-    def thorough(cls) -> Effort:
-        """Return the effort of a planner that has twenty seconds."""
-        return cls(
-            Budget(250_000_000, (300, 3_000, 60_000)),
-            (Budget(2_000_000, (300, 3_000)),) * 2,
-            Repair(400),
-            gap=5e-4,
-            classes=160,
-            active=30,
-            all_types=4000,
-        )
 
 
 def never() -> bool:
@@ -83,14 +39,6 @@ def pack(
     return last
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """One proof: charges, and what contents of each type are worth at most under them."""
-
-    charges: Charges
-    most_worth: Floats
-
-
 @dataclass(slots=True)
 class _Best:
     """The best bins so far, on the classes and types that matter, and the proofs known."""
@@ -98,8 +46,8 @@ class _Best:
     whole: Problem
     part: Reduced
     bins: Bins
-    proofs: list[_Known]
-    listed: tuple[Problem, _Known] | None = None  # the same for what is paid, if that differs
+    proofs: list[Known]
+    listed: tuple[Problem, Known] | None = None  # the same for what is paid, if that differs
     stage: str = "none"
     steps: dict[str, int] = field(default_factory=dict)
 
@@ -113,8 +61,13 @@ class _Best:
     def bound(self) -> float:
         """Return the best bound on what is minimised, for the pods that are packed."""
         problem = self.part.problem
-        shown = [_shown(problem, problem.price, self.bins, one) for one in self.proofs]
+        shown = [one.bound(problem, problem.price, self._demand) for one in self.proofs]
         return max([self._dearest(self.part.least), *shown])
+
+    @property
+    def _demand(self) -> Floats:
+        """Return the pods that are packed, by class."""
+        return np.minimum(self.part.problem.demand, self.bins.packed())
 
     def _dearest(self, least: Floats) -> float:
         """Return the price of the dearest bin that some packed pod needs at *least*."""
@@ -164,18 +117,12 @@ class _Best:
         shown = [self._dearest(self.part.least_listed)]
         if self.listed is not None:
             listed, known = self.listed
-            shown.append(_shown(listed, listed.price, self.bins, known))
+            shown.append(known.bound(listed, listed.price, self._demand))
         extra = problem.price - problem.list_price
         if len(extra) and float(np.ptp(extra)) <= 1e-9 * float(problem.price.max()):
             # The same types are unbeaten at both prices: what was proven for one serves both.
-            shown += [_shown(problem, problem.list_price, self.bins, one) for one in self.proofs]
+            shown += [one.bound(problem, problem.list_price, self._demand) for one in self.proofs]
         return max(shown)
-
-
-def _shown(problem: Problem, price: Floats, bins: Bins, known: _Known) -> float:
-    """Return the bound that *known* shows on packing what *bins* hold at *price*."""
-    demand = np.minimum(problem.demand, bins.packed())
-    return proof(problem, price, demand, known.charges, known.most_worth).bound
 
 
 def stages(
@@ -191,7 +138,7 @@ def stages(
     coarse = coarsened(part.problem, effort.classes)
     small = coarse.problem
     worth = worth_alone(small)
-    active = _active(small, worth, effort)
+    active = active_of(small, worth, effort)
     first = cover(small, worth, active, small.demand, Stock.of(small))
     members = worth if small is part.problem else worth_alone(part.problem)
     best.offer(refined(part.problem, coarse, first, members), "greedy")
@@ -199,17 +146,17 @@ def stages(
     if best.gap() <= effort.gap or expired():
         return
 
-    duals, active, known = _relaxed(part.problem, coarse, active)
+    duals, active, known = relaxed(part.problem, coarse, active)
     best.proofs.append(known)
     if (part.problem.price != part.problem.list_price).any():
-        best.listed = _listed(problem, effort)
+        best.listed = listed(problem, effort)
     by_duals = cover(small, duals.worth, active, small.demand, Stock.of(small))
     best.offer(refined(part.problem, coarse, by_duals, members), "duals")
     yield best.packing()
     if best.gap() <= effort.gap or expired():
         return
 
-    generated, shown = _generated(small, active, first.plus(by_duals), duals, effort, expired)
+    generated, shown = with_columns(small, active, first.plus(by_duals), duals, effort, expired)
     best.steps["rounds"] = generated.rounds
     if small is part.problem:
         best.proofs.append(shown)
@@ -222,70 +169,6 @@ def stages(
     worths = (members, generated.charges.worth)
     best.offer(repaired(part.problem, best.bins, worths, active, effort.repair, expired), "repair")
     yield best.packing()
-
-
-def _active(problem: Problem, worth: Floats, effort: Effort) -> Ints:
-    """Return the types to begin with: all of a small problem, the promising ones of a large one."""
-    if problem.compatible.size <= effort.all_types:
-        return np.arange(len(problem.price))
-    return active_types(problem, worth, effort.active)
-
-
-def _relaxed(whole: Problem, coarse: Coarse, active: Ints) -> tuple[Duals, Ints, _Known]:
-    """Return the relaxation of the coarse problem, its active types, and the proof for the
-    *whole*.
-    """
-    duals, active, most_worth = relaxed_on(coarse.problem, active)
-    if coarse.problem is whole:
-        return duals, active, _Known(Charges(duals.worth, duals.limit), most_worth)
-    return duals, active, _Known(*lifted(whole, active, duals.limit, duals.resource))
-
-
-def _listed(problem: Problem, effort: Effort) -> tuple[Problem, _Known]:
-    """Return the part of *problem* that matters to what is paid, and a proof about that."""
-    whole = reduced(replace(problem, price=problem.list_price)).problem
-    coarse = coarsened(whole, effort.classes)
-    active = _active(coarse.problem, worth_alone(coarse.problem), effort)
-    return whole, _relaxed(whole, coarse, active)[2]
-
-
-def _generated(
-    problem: Problem,
-    active: Ints,
-    known: Bins,
-    duals: Duals,
-    effort: Effort,
-    expired: Callable[[], bool],
-) -> tuple[Generated, _Known]:
-    """Return columns for *problem*, in the numbers of all its types, and what they prove.
-
-    They are made on the *active* types; those outside that turn out to be worth it are let in.
-    """
-    budget = effort.pricing
-    for _ in range(WIDENINGS):
-        part = only_types(problem, active)
-        named = Bins(np.searchsorted(active, known.types), known.counts, known.times)
-        generated = generate(part, named, duals, alone(part), budget, expired)
-        most_worth = most_worth_outside(problem, active, generated.proven, effort.outside)
-        base = problem.price + problem.usage @ generated.proven.limit
-        worth_it = np.flatnonzero(most_worth > base * WORTH_IT)
-        most_worth[active] = generated.most_worth
-        contents = Contents(active[generated.contents.types], generated.contents.counts)
-        if not len(worth_it) or expired():
-            break
-        known = Bins(contents.types, contents.counts, generated.times)
-        wider = np.union1d(active, worth_it)
-        duals = replace(duals, scarcity=_at(wider, active, duals.scarcity))
-        active = wider
-        budget = replace(budget, work=budget.work // 4)
-    return replace(generated, contents=contents), _Known(generated.proven, most_worth)
-
-
-def _at(types: Ints, known: Ints, values: Floats) -> Floats:
-    """Return for *types* the *values* of those *known*, and 0 for the others."""
-    placed = np.zeros(len(types))
-    placed[np.searchsorted(types, known)] = values
-    return placed
 
 
 def _left(problem: Problem, part: Reduced, bins: Bins) -> tuple[Left, ...]:

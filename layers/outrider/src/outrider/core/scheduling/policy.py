@@ -3,7 +3,11 @@
 Decides nothing; defaults are the command line's. `strategy` is cost or first-fit;
 `preference_policy` Respect or Ignore; `min_values_policy` Strict or BestEffort.
 `node_cost_per_hour` is what one more node is taken to cost beside its price (addresses, root
-volume, agents billed by host); it is never shown.
+volume, agents billed by host); it is never shown. Where a node is cheapest on Spot it is taken to
+cost the mean of its `spot_flexibility` cheapest offerings if there are so many, so that one scarce
+bargain is not worth a whole plan; the price shown stays the first offering's.
+`most_pods_per_node` bounds how many pods a new node takes with it when it goes. `thorough` plans
+with the effort of twenty seconds.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ class Policy:
     min_values_policy: str = STRICT
     node_cost_per_hour: float = 0.01
     spot_flexibility: int = 5
+    most_pods_per_node: int | None = None
+    thorough: bool = False
 
 
 DEFAULT = Policy()

@@ -1,11 +1,12 @@
 """The cost strategy: the cheapest plan that can be found in time, never dearer than first fit.
 
 Decides which of several solutions to one problem is taken: the one that places the most important
-pods, then the cheapest, then the one with fewer nodes. Packers come from cheap to thorough, and
-stop as soon as the price meets the bound or time is up: `greedy` asks of every pod where it adds
-least to the bill; `patterns` hands classes and offerings to the packing kernel (`core.packing`),
-where it is installed. A further packer is one more line in `_rivals`. Refuses to know how nodes
-are filled.
+pods, then the one that is cheapest to plan with (`worth`: Spot at its usual price, every node a
+little), unless it is paid more than first fit's. Packers come from cheap to thorough, and stop as
+soon as the price meets the bound or time is up: `patterns` hands classes and offerings to the
+packing kernel (`core.packing`), where it is installed; `greedy` asks of every pod where it adds
+least to the bill. A further packer is one more line in `_rivals`. The bound is of the problem that
+every plan must respect (`relaxation`). Refuses to know how nodes are filled.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from outrider.core.scheduling.bins import Contents
 from outrider.core.scheduling.demand import Ask
 from outrider.core.scheduling.optimise.bound import lower_bound
 from outrider.core.scheduling.optimise.greedy import Greedy
+from outrider.core.scheduling.optimise.worth import planned_price
 from outrider.core.scheduling.problem import Problem
 from outrider.core.scheduling.run import Run
 
@@ -28,6 +30,8 @@ _FEW = 4
 """So few pods are left to greedy: the kernel costs more to load than it could save."""
 _MANY = 400
 """So many pods are left to the kernel: greedy takes longer and is dearer."""
+_LOOSE = 1.003
+"""A price so much above its bound is worth a proof of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,18 @@ class Solution:
     bound: float | None = None
 
     @property
-    def order(self) -> tuple[list[tuple[int, int]], float, int]:
-        """Return what is compared: important pods left out first, then price, then nodes."""
-        missing: dict[int, int] = {}
+    def missing(self) -> tuple[int, ...]:
+        """Return how many pods are left out, by priority, the most important first."""
+        pods = self.run.problem.pods
+        counts = dict.fromkeys(sorted({-pod.priority for pod in pods}), 0)
         for pod in self.left:
-            priority = -self.run.problem.pods[pod].priority
-            missing[priority] = missing.get(priority, 0) + 1
-        return sorted(missing.items()), round(self.run.price_per_hour, 9), len(self.run.bins)
+            counts[-pods[pod].priority] += 1
+        return tuple(counts.values())
+
+    @property
+    def order(self) -> tuple[tuple[int, ...], float, int]:
+        """Return what is compared: important pods left out first, then price, then nodes."""
+        return self.missing, round(planned_price(self.run), 9), len(self.run.bins)
 
 
 def best(
@@ -58,17 +67,39 @@ def best(
 ) -> Solution:
     """Return the best solution found before *expired* says stop; *plain* is first fit's."""
     found = plain
+    ceiling = (plain.missing, plain.run.price_per_hour + _CLOSE)
     bound = lower_bound(problem, _placed(plain))
     for rival in _rivals(problem, contents, order, expired):
-        if rival.order < found.order:
+        if (rival.missing, rival.run.price_per_hour) <= ceiling and rival.order < found.order:
             found = rival
         if rival.bound is not None and not rival.left:
             bound = max(bound, rival.bound)
         if (found.run.price_per_hour <= bound + _CLOSE and not found.left) or expired():
             break
     # The bound is over plans that place the same pods as the one that is taken.
-    bound = bound if len(found.left) == len(plain.left) else lower_bound(problem, _placed(found))
+    if found.left.keys() != plain.left.keys():
+        bound = lower_bound(problem, _placed(found))
+    if len(order) > _FEW and found.run.price_per_hour > bound * _LOOSE and not expired():
+        bound = max(bound, _proven(found, expired))
     return replace(found, bound=min(bound, found.run.price_per_hour))
+
+
+def _proven(solution: Solution, expired: Expired) -> float:
+    """Return the bound that the kernel proves for the pods that *solution* places."""
+    try:
+        from outrider.core.packing.effort import Effort  # noqa: PLC0415 (a layer of its own; costs 0.3 s)
+        from outrider.core.packing.prove import proven  # noqa: PLC0415
+        from outrider.core.scheduling.optimise.relaxation import relaxation  # noqa: PLC0415
+    except ModuleNotFoundError:
+        return 0.0
+    placed = _placed(solution)
+    if not placed:
+        return 0.0
+    problem = solution.run.problem
+    thorough = problem.policy.thorough
+    effort = Effort.thorough() if thorough else Effort.of(float(len(placed)))
+    price = solution.run.price_per_hour
+    return proven(relaxation(solution.run, placed), expired, effort, price)
 
 
 def _placed(solution: Solution) -> dict[int, Ask]:
@@ -83,18 +114,28 @@ def _rivals(
 ) -> Iterator[Solution]:
     many = len(order) > _MANY
     for careful in (False, True) if len(order) > _FEW else ():
+        if careful and (many or not _is_delicate(problem)):
+            break
         own = Contents(problem) if many else contents
         solution = _by_patterns(problem, own, order, expired, careful=careful)
         if solution is None:
             break
         yield solution
-        if many:
-            return
+    if many:
+        return
     for orders in (order, queue.by_accelerators(problem.pods, order)):
         run = Run.of(problem, contents)
         greedy = Greedy(run, problem.policy.node_cost_per_hour)
         left = queue.drain(orders, problem.classes, greedy.place, problem.hopeless, expired)
         yield Solution(run, left, "greedy")
+
+
+def _is_delicate(problem: Problem) -> bool:
+    """Return whether hostname spreads count pods that do not hold them: to be tried both ways."""
+    items = problem.tallies.items
+    return any(
+        items[use.tally].hosted for known in problem.classes for use in known.asks[0].spreads
+    )
 
 
 def _by_patterns(
@@ -105,24 +146,32 @@ def _by_patterns(
     *,
     careful: bool,
 ) -> Solution | None:
-    """Return the kernel's solution, greedy placing what it leaves; None without a solver."""
+    """Return the kernel's solution, greedy placing what it leaves; None without a solver.
+
+    Where pods that were given a zone found no place after all, those who share their spread are
+    left to greedy in a second try: it looks at the counts as they are.
+    """
     try:
         from outrider.core.scheduling.optimise.patterns import Patterns  # noqa: PLC0415 (a layer of its own; costs 0.3 s)
     except ModuleNotFoundError:
         return None
-    run = Run.of(problem, contents)
-    waiting: dict[int, Ask] = {}
-    for pod in order:
-        ask = _first_hopeful(problem, pod)
-        if not run.place_on_node(pod, ask):
-            waiting[pod] = ask
-    patterns = Patterns(run, problem.policy.node_cost_per_hour, careful)
-    patterns.fill(waiting, expired)
+    for zonal in (True, False):
+        run = Run.of(problem, contents)
+        waiting: dict[int, Ask] = {}
+        for pod in order:
+            ask = _first_hopeful(problem, pod)
+            if not run.place_on_node(pod, ask):
+                waiting[pod] = ask
+        patterns = Patterns(run, careful, zonal)
+        patterns.fill(waiting, expired)
+        if not patterns.broken:
+            break
     done = {pod for known in run.bins for pod, _ in known.pods}
     rest = [pod for pod in waiting if pod not in done]
     greedy = Greedy(run, problem.policy.node_cost_per_hour)
     left = queue.drain(rest, problem.classes, greedy.place, problem.hopeless, expired)
-    return Solution(run, left, "patterns", patterns.bound)
+    stage = "patterns" if len(rest) == len(left) else "patterns+greedy"
+    return Solution(run, left, stage, patterns.bound)
 
 
 def _first_hopeful(problem: Problem, pod: int) -> Ask:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from outrider.core.packing.problem import Pattern
 from outrider.core.scheduling.bins import Content, Domains
@@ -20,11 +20,20 @@ from outrider.core.scheduling.shelf import Shelf
 
 @dataclass(eq=False)
 class Kind:
-    """Pods that are equal to the kernel: one ask, settled on the same domains."""
+    """Pods that are equal to the kernel: one ask, settled on the same domains.
+
+    `followers` are those who must be on the node of one of `pods`, each with its ask.
+    """
 
     ask: Ask
     domains: Domains
     pods: deque[int]
+    followers: dict[int, tuple[tuple[int, Ask], ...]] = field(default_factory=dict)
+
+    @property
+    def party(self) -> tuple[Ask, ...]:
+        """Return the asks of one of the pods and of those who follow it."""
+        return (self.ask, *(ask for _, ask in next(iter(self.followers.values()), ())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,16 @@ class Realisation:
                     opened = self.run.open(pod, wanted.ask, move)
                 else:
                     self.run.join(pod, wanted.ask, opened, move)
+                self._follow(wanted, pod, opened)
+
+    def _follow(self, wanted: Kind, leader: int, opened: Bin) -> None:
+        """Put those who must be on the node of *leader* there, as far as they fit."""
+        for pod, ask in wanted.followers.get(leader, ()):
+            domains = tuple((key, value) for key, value in wanted.domains if key in ask.keys)
+            if self.run.topology.refuses(ask, opened.content) is None:
+                move = self.run.settled_move(ask, opened.content, domains, opened)
+                if move is not None:
+                    self.run.join(pod, ask, opened, move)
 
     def _move(self, kind: Type, wanted: Kind, opened: Bin | None) -> Move | None:
         if opened is not None:
