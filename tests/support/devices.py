@@ -127,7 +127,9 @@ def claiming(*claims: str, template: str = "") -> Json:
     return {"resourceClaims": listed}
 
 
-def device(name: str = "gpu-0", capacity: Mapping[str, str] | None = None, **attributes: Any) -> Json:
+def device(
+    name: str = "gpu-0", capacity: Mapping[str, str] | None = None, **attributes: Any
+) -> Json:
     """Return one device of a slice; text, whole numbers and booleans are typed as they are."""
     found: Json = {"name": name, "attributes": {key: _typed(v) for key, v in attributes.items()}}
     if capacity:
@@ -167,7 +169,9 @@ def resource_slice(
     }
 
 
-def publishing(count: int = 1, capacity: Mapping[str, str] | None = None, **attributes: Any) -> Json:
+def publishing(
+    count: int = 1, capacity: Mapping[str, str] | None = None, **attributes: Any
+) -> Json:
     """Return one line of a catalogue entry's `devices`."""
     shown = device("", capacity, **attributes)
     del shown["name"]

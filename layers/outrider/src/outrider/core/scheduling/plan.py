@@ -10,7 +10,7 @@ exceed. Refuses to act.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, partial
 from itertools import islice
@@ -108,23 +108,30 @@ def plan(
     left_out: dict[str, str] = {
         gang.name: _too_few(gang) for gang in found.values() if len(gang.members) < gang.missing
     }
-    shut: dict[str, set[str]] = {}
-    choice: dict[str, int] = {}
+    tried = _Tried()
     while True:
-        answer = _solved(state, wanted, catalog, policy, expired, found, left_out, shut, choice)
-        if _chose_again(answer, choice):
+        answer = _solved(state, wanted, catalog, policy, expired, found, left_out, tried)
+        if _chose_again(answer, tried.choice):
             continue
         broken = _broken(answer, found, left_out)
         if broken is None:
             return _worded(state, answer, found, left_out, policy)
         zone = _zone_tried(answer, broken)
         if broken.same_zone and zone:
-            shut.setdefault(broken.name, set()).add(zone)
+            tried.zones.setdefault(broken.name, set()).add(zone)
         else:
             left_out[broken.name] = (
                 f"gang {broken.name} needs {broken.missing} members placed together;"
                 f" {_placed_of(answer, broken)} fit"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What was tried in vain: zones, by gang; and how far pods are among their device requests."""
+
+    zones: dict[str, set[str]] = field(default_factory=dict)
+    choice: dict[str, int] = field(default_factory=dict)
 
 
 def _each_once(pods: Iterable[Pod]) -> tuple[Pod, ...]:
@@ -174,15 +181,14 @@ def _solved(
     expired: Expired,
     found: Mapping[str, Gang],
     left_out: Mapping[str, str],
-    shut: Mapping[str, set[str]],
-    choice: Mapping[str, int],
+    tried: _Tried,
 ) -> _Answer:
     of_pod = {key: gang.name for gang in found.values() for key in gang.members}
     taking_part = (
         [pod for pod in wanted if of_pod.get(pod.key) not in left_out] if left_out else wanted
     )
-    pods = in_one_zone(taking_part, found, shut)
-    allotted = devices.allot(state, pods, catalog, choice)
+    pods = in_one_zone(taking_part, found, tried.zones)
+    allotted = devices.allot(state, pods, catalog, tried.choice)
     problem = compiled(state, pods, catalog, policy, of_pod, allotted)
     return _Answer(problem, _best(problem.problem, expired))
 

@@ -93,9 +93,9 @@ class Problem:
             mask = mask & self.rule_rows(shelf, ask.volumes.launch_rule)
         if ask.ports:
             mask = mask & self.free_ports(ask, shelf)
-        if ask.accelerated and self.market.sliver.any():
-            if not (ask.takes_slices or names_a_sliver(shelf.requirements)):
-                mask = mask & ~self.market.sliver
+        whole = not (ask.takes_slices or names_a_sliver(shelf.requirements))
+        if ask.accelerated and whole and self.market.sliver.any():
+            mask = mask & ~self.market.sliver
         return mask
 
     def launchable(self, ask: Ask) -> bool:

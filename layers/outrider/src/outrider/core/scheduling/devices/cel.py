@@ -19,6 +19,7 @@ first claim.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import lru_cache
@@ -128,7 +129,11 @@ def _compile(text: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _environment() -> Any:
-    return celpy.Environment()
+    depth = sys.getrecursionlimit()
+    try:
+        return celpy.Environment()
+    finally:
+        sys.setrecursionlimit(depth)  # the library raises it for the whole process
 
 
 def _before_launch(seen: set[str]) -> str:
