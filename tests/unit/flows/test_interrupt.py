@@ -354,6 +354,30 @@ def test_a_taken_lease_does_not_hold_the_drain_up(fake: FakeWorld, launcher: Lau
     assert fake.ledger.flagged("nodes-leaving", fake.clock.now())
 
 
+def test_a_wave_is_planned_for_at_once(fake: FakeWorld, launcher: Launcher) -> None:
+    """Who comes while another plans records its node and waits; the next plan is for all of them,
+    and whoever then finds its node planned is content.
+    """
+    busy = fake.ledger.acquire("somebody", 5)
+    assert busy is not None
+    started: list[int] = []
+    sleep = fake.clock.sleep
+
+    def waits(seconds: float) -> None:
+        if not started:
+            started.append(len(fake.workflows.started))
+            interrupt.interrupt(batch(warning("n2")), fake.world)
+        sleep(seconds)
+
+    fake.clock.sleep = waits  # type: ignore[method-assign]
+    interrupt.interrupt(batch(warning("n1")), fake.world)
+    assert started == [1], "the drain begins before the lease is free"
+    assert all(row.planned for row in fake.ledger.rows.values())
+    assert len(fake.workflows.started) == 2
+    assert len(launcher.plans) == 1
+    assert len(fake.bus.of("ReplacementLaunched")) == 2
+
+
 def test_what_was_left_undone_is_planned_around(fake: FakeWorld, launcher: Launcher) -> None:
     """A launcher that had to finish an earlier one's work is asked again on a fresh look."""
     launcher.yields = 1

@@ -8,6 +8,9 @@ Most Spot events in an account are other clusters' nodes: ids are looked up in t
 once, before the cluster is read. What cannot be read, is foreign or repeats what runs is counted
 by reason and acknowledged; what fails comes again, alone.
 
+A wave of warnings is many invocations and one lease: each starts its drains without it, and the one
+that plans next plans for all.
+
 The drain starts before the plan is made, because the deadline does not wait for a planner: the
 node is cordoned while the plan is being made, and the drain's own deadline holds if this function
 dies here. One row a node in the ledger makes it repeatable: who finds a row that is planned is a
@@ -17,14 +20,22 @@ deadline forward.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from outrider.apis import duration
 from outrider.apis.pod import Pod
-from outrider.apis.signals import BlockExpiry, Rebalance, Signal, Unknown
+from outrider.apis.signals import (
+    BlockExpiry,
+    Rebalance,
+    ReservationInterruption,
+    Signal,
+    SpotInterruption,
+    StateChange,
+    Unknown,
+)
 from outrider.apis.signals import parse as parse_signal
 from outrider.core.clusterstate import ClusterState
 from outrider.core.interruption import Action, NodeReaction, Policy, Pool, react
@@ -39,6 +50,7 @@ from outrider.flows.ports import World
 PATIENCE_SECONDS = 8.0
 LOOKS = 2
 COOLDOWN = timedelta(minutes=10)
+HURRIED = (SpotInterruption, ReservationInterruption, StateChange)
 WARNED = {
     "SpotInterruption": "SpotInterrupted",
     "ReservationInterruption": "CapacityReservationInstanceInterrupted",
@@ -83,17 +95,45 @@ def interrupt(event: Mapping[str, Any], world: World) -> Answer:
 
 
 def handle(signals: Sequence[Signal], world: World) -> tuple[str, ...]:
-    """React to *signals* about our instances; return the instances that must be tried again."""
+    """React to *signals* about our instances; return the instances that must be tried again.
+
+    Where another planner holds the lease, what has a deadline does not wait for it: the drains
+    start at once, and whoever plans first plans for all that were recorded by then.
+    """
+    hurried = all(isinstance(signal, HURRIED) for signal in signals)
+    with lease.urgent(world, wait_seconds=0.0 if hurried else PATIENCE_SECONDS) as held:
+        taken, failed, state = _record(signals, world)
+        if taken and (held is not None or not hurried):
+            _replace(taken, state, held, world)
+            return failed
+    if not taken:
+        return failed
     with lease.urgent(world, wait_seconds=PATIENCE_SECONDS) as held:
-        state = world.cluster.state()
-        report_invalid(world, state)
-        standing = mode.acting(world)
-        reactions = _reactions(signals, state, world)
-        if not standing.launches:
-            for reaction in reactions:
-                world.telemetry.log("would react", why=standing.reason, **_said(reaction))
-            return ()
-        return _act(reactions, state, held, world)
+        left = [one for one in taken if not _is_planned(one, world)]
+        if left:
+            _replace(left, world.cluster.state(), held, world)
+    return failed
+
+
+def _record(
+    signals: Sequence[Signal], world: World
+) -> tuple[list[Taken], tuple[str, ...], ClusterState]:
+    """Do all that needs no plan; return whose pods need one, and the instances that failed."""
+    state = world.cluster.state()
+    report_invalid(world, state)
+    standing = mode.acting(world)
+    reactions = _reactions(signals, state, world)
+    if not standing.launches:
+        for reaction in reactions:
+            world.telemetry.log("would react", why=standing.reason, **_said(reaction))
+        return [], (), state
+    taken, failed = _act(reactions, state, world)
+    return taken, failed, state
+
+
+def _is_planned(one: Taken, world: World) -> bool:
+    row = world.ledger.reaction(one.row.instance_id)
+    return row is not None and row.planned
 
 
 def _arrivals(event: Mapping[str, Any]) -> tuple[Arrival, ...]:
@@ -173,9 +213,9 @@ def _cooling(signal: Rebalance, world: World, now: datetime) -> tuple[str, ...]:
 
 
 def _act(
-    reactions: Sequence[NodeReaction], state: ClusterState, held: Lease | None, world: World
-) -> tuple[str, ...]:
-    """Carry out *reactions*; return the instances of those that failed."""
+    reactions: Sequence[NodeReaction], state: ClusterState, world: World
+) -> tuple[list[Taken], tuple[str, ...]]:
+    """Carry out *reactions* but for the plan; return whom to plan for, and who failed."""
     now = world.clock.now()
     shut = sorted({pool for reaction in reactions for pool in reaction.shut})
     if shut:
@@ -197,9 +237,7 @@ def _act(
         except OutriderError as error:
             world.telemetry.log("reaction failed", problem=str(error), **_said(reaction))
             failed.append(reaction.instance_id)
-    if taken:
-        _replace(taken, state, held, world)
-    return tuple(failed)
+    return taken, tuple(failed)
 
 
 def _take(reaction: NodeReaction, now: datetime, world: World) -> Reaction | None:
@@ -265,8 +303,9 @@ def _start_drain(reaction: NodeReaction, row: Reaction, world: World) -> str:
 def _replace(taken: Sequence[Taken], state: ClusterState, held: Lease | None, world: World) -> None:
     """Plan as if the nodes of *taken* were gone, launch, and tell the drains who replaces them.
 
-    Without the lease nobody may launch: the pods of leaving nodes are the next reconcile's, which
-    is woken at once.
+    Nodes that others recorded and had no lease to plan for are planned for as well. Without the
+    lease nobody may launch: the pods of leaving nodes are the next reconcile's, which is woken at
+    once.
     """
     now = world.clock.now()
     if held is None:
@@ -274,6 +313,7 @@ def _replace(taken: Sequence[Taken], state: ClusterState, held: Lease | None, wo
         world.bus.hint(world.settings.cluster)
         return
     decision = decision_id(world.settings.cluster, "replace", held.token)
+    taken = (*taken, *_others(taken, state, world))
     names = [one.reaction.node or one.reaction.claim for one in taken]
     joining: dict[str, str] = {}
     launched = launch.Launched(yielded=True)
@@ -304,9 +344,34 @@ def _replace(taken: Sequence[Taken], state: ClusterState, held: Lease | None, wo
         moved = {pod.key for pod in state.pods_on(one.reaction.node)}
         claims = {name for name, pods_of in launched.claims.items() if moved & set(pods_of)}
         claims |= {node for pod, node in joining.items() if pod in moved}
-        row = replace(one.row, replacements=tuple(sorted(claims)), planned=True)
+        known = world.ledger.reaction(one.row.instance_id) or one.row  # its drain may be noted now
+        row = replace(known, replacements=tuple(sorted(claims)), planned=True)
         _report_replacement(one, row, world)  # owed before the row says that all is done
         world.ledger.update_reaction(row)
+
+
+def _others(taken: Iterable[Taken], state: ClusterState, world: World) -> Iterator[Taken]:
+    """Yield the nodes with a deadline that others recorded and nobody has planned for yet.
+
+    One whose drain was not started is left to its own message, which comes again and starts it.
+    """
+    mine = {one.row.instance_id for one in taken}
+    for row in world.ledger.reactions():
+        waits = row.execution and not (row.planned or row.cancelled) and row.deadline is not None
+        claim = state.claim_of(row.node)
+        if waits and row.instance_id not in mine and state.node(row.node) is not None:
+            reaction = NodeReaction(
+                row.instance_id,
+                Action.DRAIN,
+                row.reason,
+                f"{row.reason}, planned together with others",
+                node=row.node,
+                claim=claim.name if claim else "",
+                node_pool=row.node_pool,
+                deadline=row.deadline,
+                noticed=row.at,
+            )
+            yield Taken(reaction, row)
 
 
 def _homeless(taken: Iterable[Taken], state: ClusterState, now: datetime) -> tuple[Pod, ...]:
