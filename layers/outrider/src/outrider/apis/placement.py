@@ -153,6 +153,8 @@ class Constraints:
     preferred_anti_affinity: tuple[PreferredPods, ...] = ()
     tolerations: tuple[Toleration, ...] = ()
     spread: tuple[Spread, ...] = ()
+    company: tuple[PodTerm, ...] = ()  # affinity that a planner adds; each term stands by itself
+    confined: tuple[Condition, ...] = ()  # nodes that a planner allows; spreads do not look at it
 
 
 ANYWHERE = Constraints()

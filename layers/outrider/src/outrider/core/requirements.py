@@ -86,6 +86,30 @@ class Requirement:
             return None
         return next(iter(self.values))
 
+    @property
+    def settled(self) -> str | None:
+        """Return the value that a node gets where nobody asks for one, None where none is needed.
+
+        The first of a list; of a rule that only bounds or excludes, the least whole number that it
+        allows (Karpenter takes a random one); nothing where the label may be missing.
+        """
+        if self.absent or self.empty:
+            return None
+        if not self.complement:
+            return min(self.values)
+        number = max(self.least or 0, 0)
+        while str(number) in self.values:
+            number += 1
+        return str(number)
+
+    @property
+    def stated(self) -> frozenset[str]:
+        """Return the values that nodes may get: those listed, else the one that is `settled`."""
+        if not self.complement:
+            return self.values
+        value = self.settled
+        return frozenset() if value is None else frozenset((value,))
+
     def has(self, value: str | None) -> bool:
         """Return whether a label of this *value* is allowed; None is a missing label."""
         if value is None:

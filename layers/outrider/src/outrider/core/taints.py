@@ -26,6 +26,7 @@ __all__ = [
     "PREFER_NO_SCHEDULE",
     "Taint",
     "Toleration",
+    "blocking",
     "is_ephemeral",
     "tolerates",
     "untolerated",
@@ -46,6 +47,11 @@ _READINESS = "readiness.k8s.io/"
 def is_ephemeral(taint: Taint) -> bool:
     """Return whether *taint* goes by itself while a node joins."""
     return (taint.key, taint.effect) in _EPHEMERAL or taint.key.startswith(_READINESS)
+
+
+def blocking(taints: Iterable[Taint]) -> tuple[Taint, ...]:
+    """Return those of *taints* that keep pods off, and do not only ask them to stay away."""
+    return tuple(taint for taint in taints if taint.effect != PREFER_NO_SCHEDULE)
 
 
 def untolerated(taints: Iterable[Taint], tolerations: Iterable[Toleration]) -> Taint | None:

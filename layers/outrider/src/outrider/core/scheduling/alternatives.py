@@ -45,7 +45,7 @@ def listed(run: Run) -> list[Mask]:
             rows = rows | _spare_reservations(run, known, slots)
         elif alone[known.index]:
             rows = rows | _widened(run, known, alone[known.index])
-        if content.shelf.limited and not content.shelf.min_values:
+        if content.shelf.limited:
             rows = _within_limits(run, known, rows, budgets)
         lists.append(_affordable(run.problem, content, rows))
     return lists

@@ -114,7 +114,9 @@ class Contents:
         if known is None:
             known = self.problem.values(content.shelf, key, content.live)
             claimed = content.claims.get(key)
-            if claimed is not None:
+            if claimed is not None and key not in self.problem.market.keys:
+                known = claimed.stated
+            elif claimed is not None:
                 known = frozenset(value for value in known if claimed.has(value))
             content.values[key] = known
         return known

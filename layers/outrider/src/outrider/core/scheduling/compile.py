@@ -30,10 +30,13 @@ from outrider.core.scheduling.reservations import reservations
 from outrider.core.scheduling.result import Code, Reason
 from outrider.core.scheduling.shelf import Axis, Shelf, shelf
 from outrider.core.scheduling.supply import Market, market
-from outrider.core.scheduling.tally import Counts, Namespaces, Tallies, fresh
+from outrider.core.scheduling.tally import Counts, Namespaces, NodeFilter, Tallies, fresh
+from outrider.core.scheduling.terms import NODE_NAME
 from outrider.core.scheduling.volumes import Volumes
+from outrider.core.taints import blocking, tolerates
 
 if TYPE_CHECKING:
+    from outrider.apis.node import Node
     from outrider.apis.nodeclass import EC2NodeClass
     from outrider.apis.nodepool import NodePool
 
@@ -71,6 +74,7 @@ def compiled(
     pools, unusable = usable(state)
     shelves = _shelves(state, pools, goods, axis, facts, daemons, stated, devices)
     volumes = Volumes(state)
+    pods = volumes.together(pods)
     of_types = {kind.name: kind for kind in catalog.instance_types}
     found = places(state, daemons, volumes, moving, _held_by_types(state, of_types, facts))
     for place in found:
@@ -320,6 +324,19 @@ def _count_one(
             counts.add_on_node(tally, index, problem.table.values(item.key)[index])
         return
     node = state.node(node_name)  # leaving, and no place: its pods that stay still count
-    domain = None if node is None or item.key == HOSTNAME else node.labels.get(item.key)
-    if domain is not None:
-        counts.add(tally, domain)
+    if node is None or not _looks_at(node, item.nodes):
+        return
+    if item.key == HOSTNAME:
+        counts.add_in_bin(tally)  # in a domain that nobody can join
+    elif item.key in node.labels:
+        counts.add(tally, node.labels[item.key])
+
+
+def _looks_at(node: Node, nodes: NodeFilter) -> bool:
+    """Return whether a spread's two policies include *node*."""
+    labels = {HOSTNAME: node.name, **node.labels, NODE_NAME: node.name}
+    if nodes.rule is not None and not nodes.rule.holds(
+        lambda asked: asked.has(labels.get(asked.key))
+    ):
+        return False
+    return nodes.tolerations is None or tolerates(blocking(node.taints), nodes.tolerations)

@@ -268,6 +268,7 @@ class Demands:
         near = (
             [(self._together(bound.affinity, namespace, labels), False)] if bound.affinity else []
         )
+        near += [((tally(term),), False) for term in bound.company]
         near += [((tally(term),), True) for term in bound.wanted_affinity]
         wanted_apart = tuple(tally(term) for term in bound.wanted_anti_affinity)
         return _Step(
@@ -377,6 +378,7 @@ def _is_tied(constraints: Constraints) -> bool:
         or constraints.anti_affinity
         or constraints.preferred_affinity
         or constraints.preferred_anti_affinity
+        or constraints.company
     )
 
 

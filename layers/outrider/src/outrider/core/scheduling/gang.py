@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from outrider.apis.labels import GANG, GANG_SIZE, GANG_ZONE, ZONE
 from outrider.apis.meta import IN, NOT_IN, Expression, LabelSelector
-from outrider.apis.placement import Condition, NodeTerm, PodTerm
+from outrider.apis.placement import Condition, PodTerm
 from outrider.apis.pod import Pod
 from outrider.apis.workload import Workload
 from outrider.core.clusterstate import ClusterState
@@ -36,6 +36,7 @@ class Gang:
     members: tuple[str, ...]
     running: int = 0
     same_zone: bool = False
+    home: str = ""  # the zone of those that run, where they share one
 
     @property
     def missing(self) -> int:
@@ -53,11 +54,13 @@ def gangs(state: ClusterState, pods: Iterable[Pod]) -> dict[str, Gang]:
         if name:
             found.setdefault(name, []).append(pod)
     keys = {pod.key for pod in planned} if found else set()
-    running = Counter(
-        book.name(pod)
+    placed = [
+        (name, pod.node_name)
         for pod in (state.pods if found else ())
         if pod.node_name and not pod.finished and pod.deleted is None and pod.key not in keys
-    )
+        if (name := book.name(pod))
+    ]
+    running = Counter(name for name, _ in placed)
     return {
         name: Gang(
             name=name,
@@ -65,9 +68,20 @@ def gangs(state: ClusterState, pods: Iterable[Pod]) -> dict[str, Gang]:
             members=tuple(sorted(pod.key for pod in members)),
             running=running[name],
             same_zone=any(book.mark(pod, GANG_ZONE) == SAME for pod in members),
+            home=_home(state, (node for gang, node in placed if gang == name)),
         )
         for name, members in sorted(found.items())
     }
+
+
+def _home(state: ClusterState, nodes: Iterable[str]) -> str:
+    """Return the zone that most of *nodes* are in, the first by name of several, or ""."""
+    zones = Counter(
+        node.labels[ZONE]
+        for name in nodes
+        if (node := state.node(name)) is not None and ZONE in node.labels
+    )
+    return min(zones, key=lambda zone: (-zones[zone], zone), default="")
 
 
 class _Book:
@@ -169,14 +183,12 @@ def in_one_zone(
 def _tied(pod: Pod, gang: Gang, shut: Collection[str]) -> Pod:
     mark = f"{GANG}-of"
     near = PodTerm(ZONE, LabelSelector((Expression(mark, IN, (gang.name,)),)))
-    constraints = replace(pod.constraints, affinity=(*pod.constraints.affinity, near))
+    confined = pod.constraints.confined
     if shut:
-        elsewhere = Condition(ZONE, NOT_IN, tuple(sorted(shut)))
-        terms = constraints.required_nodes
-        constraints = replace(
-            constraints,
-            required_nodes=(NodeTerm((elsewhere,)),)
-            if terms is None
-            else tuple(replace(term, expressions=(*term.expressions, elsewhere)) for term in terms),
-        )
+        confined = (*confined, Condition(ZONE, NOT_IN, tuple(sorted(shut))))
+    if gang.home:
+        confined = (*confined, Condition(ZONE, IN, (gang.home,)))
+    constraints = replace(
+        pod.constraints, company=(*pod.constraints.company, near), confined=confined
+    )
     return replace(pod, labels={**pod.labels, mark: gang.name}, constraints=constraints)

@@ -184,8 +184,9 @@ class _Writer:
             requirement = requirements.get(key)
             if requirement is None or key in self.run.problem.market.keys or key in found:
                 continue
-            if not requirement.complement and requirement.values:
-                found[key] = min(requirement.values)
+            value = requirement.settled
+            if value is not None:
+                found[key] = value
         return found
 
     def _pods(self, shelf: Shelf, goods: _Goods) -> Mapping[str, int]:

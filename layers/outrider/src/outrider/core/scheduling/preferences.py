@@ -22,6 +22,7 @@ from outrider.apis.placement import (
     Spread,
     Toleration,
 )
+from outrider.core.requirements import Requirements
 from outrider.core.scheduling.terms import NodeRule, node_rule, term_requirements
 
 TOLERATE_PREFERENCES = Toleration(operator=EXISTS, effect=PREFER_NO_SCHEDULE)
@@ -39,6 +40,7 @@ class Bound:
     wanted_anti_affinity: tuple[PodTerm, ...] = ()
     spread: tuple[Spread, ...] = ()
     wanted_spread: tuple[Spread, ...] = ()
+    company: tuple[PodTerm, ...] = ()
 
 
 def ladder(
@@ -109,7 +111,7 @@ def _bind(constraints: Constraints) -> Bound:
         if wish is not None:
             nodes = nodes.also(NodeRule(wish))
     return Bound(
-        nodes=nodes,
+        nodes=nodes.also(NodeRule(Requirements.of(constraints.confined))),
         tolerations=constraints.tolerations,
         affinity=constraints.affinity,
         wanted_affinity=tuple(item.term for item in constraints.preferred_affinity),
@@ -121,4 +123,5 @@ def _bind(constraints: Constraints) -> Bound:
         wanted_spread=tuple(
             item for item in constraints.spread if item.when_unsatisfiable != DO_NOT_SCHEDULE
         ),
+        company=constraints.company,
     )

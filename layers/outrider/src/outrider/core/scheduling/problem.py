@@ -24,7 +24,7 @@ from outrider.core.scheduling.shelf import Axis, Shelf, names_a_sliver
 from outrider.core.scheduling.supply import Market, Mask, distinct, holding
 from outrider.core.scheduling.tally import Counts, NodeFilter, Tallies
 from outrider.core.scheduling.terms import NodeRule
-from outrider.core.taints import tolerates
+from outrider.core.taints import blocking, tolerates
 
 
 @dataclass(eq=False)
@@ -55,6 +55,7 @@ class Problem:
     _launchable: dict[int, bool] = field(default_factory=dict)
     _hopeless: dict[int, bool] = field(default_factory=dict)
     _universes: dict[tuple[object, ...], frozenset[str]] = field(default_factory=dict)
+    _domains: dict[int, frozenset[str]] = field(default_factory=dict)
 
     def tolerated(self, taints: tuple[Taint, ...], tolerations: tuple[Toleration, ...]) -> bool:
         """Return whether all *taints* are tolerated."""
@@ -169,7 +170,7 @@ class Problem:
             if nodes.tolerations is not None:
                 accepted = nodes.tolerations
                 known &= np.fromiter(
-                    (self.tolerated(place.taints, accepted) for place in self.table.places),
+                    (self.tolerated(blocking(it.taints), accepted) for it in self.table.places),
                     bool,
                     self.table.size,
                 )
@@ -186,7 +187,7 @@ class Problem:
             if nodes.rule is not None:
                 mask = self.rule_rows(shelf, nodes.rule)
             if nodes.tolerations is not None and not self.tolerated(
-                shelf.pool.taints, nodes.tolerations
+                blocking(shelf.pool.taints), nodes.tolerations
             ):
                 mask = np.zeros(self.market.size, bool)
             if mask is not None and bool(mask[shelf.rows].all()):
@@ -213,6 +214,14 @@ class Problem:
                 found |= self.values(shelf, key, mask if limit is None else mask & limit)
             known = frozenset(found)
             self._universes[identity] = known
+        return known | self._held(use.tally)
+
+    def _held(self, tally: int) -> frozenset[str]:
+        """Return the domains that pods are in already, also on nodes that are no places."""
+        known = self._domains.get(tally)
+        if known is None:
+            known = frozenset(name for name, count in self.start.by_domain[tally].items() if count)
+            self._domains[tally] = known
         return known
 
     def values(self, shelf: Shelf, key: str, rows: Mask) -> frozenset[str]:
@@ -220,9 +229,9 @@ class Problem:
         column = self.market.column(key)
         own = shelf.requirements.get(key)
         if column is None:
-            if own is None or own.complement or not rows.any():
+            if own is None or not rows.any():
                 return frozenset()
-            return own.values
+            return own.stated
         codes = distinct(column.codes[rows])
         found = frozenset(value for code in codes.tolist() for value in column.states[code].values)
         return found if own is None else frozenset(value for value in found if own.has(value))

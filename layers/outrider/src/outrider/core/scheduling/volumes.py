@@ -10,10 +10,12 @@ EBS volumes count for the CSI driver they migrate to (F83 to F87). Refuses to kn
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from outrider.apis.labels import ZONE, normalise
+from outrider.apis.meta import IN, Expression, LabelSelector
+from outrider.apis.placement import PodTerm
 from outrider.apis.pod import Pod, PodVolume
 from outrider.apis.storage import (
     BIND_COMPLETED,
@@ -30,6 +32,7 @@ from outrider.core.requirements import Requirements
 from outrider.core.scheduling.terms import NodeRule, term_requirements, without_hostname
 
 _ANYWHERE = NodeRule()
+_SHARED = "outrider.dev/volume-of"  # a mark within the planner, never on an object
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,33 @@ class Volumes:
                 shared.add((driver, identity))
         here, there = self._joined(tuple(rules))
         return VolumeNeeds(here, there, tuple(sorted(own.items())), frozenset(shared))
+
+    def together(self, pods: Sequence[Pod]) -> tuple[Pod, ...]:
+        """Return *pods*, those that share a claim without a volume bound to one zone.
+
+        An EBS volume is made in the zone of the first pod that is scheduled; from then on the
+        others can run nowhere else.
+        """
+        shared = self._shared_unbound(pods)
+        if not shared:
+            return tuple(pods)
+        return tuple(
+            _in_company(pod, mine) if (mine := shared.get(pod.key)) else pod for pod in pods
+        )
+
+    def _shared_unbound(self, pods: Iterable[Pod]) -> dict[str, list[str]]:
+        """Return by pod key the claims, without a volume so far, that others of *pods* want too."""
+        wanted: dict[str, list[str]] = {}
+        for pod in pods:
+            for volume in pod.volumes:
+                name = f"{pod.namespace}/{volume.claim}"
+                claim = self._claims.get(name)
+                if claim is None or claim.volume or self._users[name] <= 1:
+                    continue
+                storage = self._class_of(claim)
+                if storage is not None and _migrated(storage.provisioner) == EBS_DRIVER:
+                    wanted.setdefault(pod.key, []).append(name)
+        return wanted
 
     def attached(self, pod: Pod) -> frozenset[tuple[str, str]]:
         """Return (driver, identity) of every volume that a running *pod* has attached."""
@@ -156,6 +186,20 @@ class Volumes:
         if claim.storage_class is None:
             return self._default
         return self._classes.get(claim.storage_class)
+
+
+def _in_company(pod: Pod, claims: Iterable[str]) -> Pod:
+    """Return *pod* in the zone of every other pod that uses one of *claims*."""
+    marks = {f"{_SHARED} {claim}": "" for claim in claims}
+    near = tuple(
+        PodTerm(ZONE, LabelSelector((Expression(mark, IN, ("",)),))) for mark in sorted(marks)
+    )
+    company = (*pod.constraints.company, *near)
+    return replace(
+        pod,
+        labels={**pod.labels, **marks},
+        constraints=replace(pod.constraints, company=company),
+    )
 
 
 def _default_class(classes: Iterable[StorageClass]) -> StorageClass | None:
