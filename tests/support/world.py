@@ -559,7 +559,13 @@ class FakeWorld:
     def world(self) -> World:
         """Return what a flow gets."""
         settings = Settings.model_validate(
-            {"cluster": "test", "region": "us-east-1", "mode": self.mode, "function": "test"}
+            {
+                "cluster": "test",
+                "region": "us-east-1",
+                "mode": self.mode,
+                "function": "test",
+                "node_role_arns": "arn:aws:iam::123456789012:role/node",
+            }
         )
         parts: dict[str, Any] = {
             "clock": self.clock,

@@ -41,6 +41,9 @@ class Launcher:
         return Launched({f"new-{place}": one.pods for place, one in enumerate(made.launches)})
 
 
+STATE = "EC2 Instance State-change Notification"
+
+
 @pytest.fixture
 def launcher(monkeypatch: pytest.MonkeyPatch) -> Launcher:
     """The launcher of this test."""
@@ -94,6 +97,24 @@ def warning(
 def rebalance(name: str = "n1") -> dict[str, Any]:
     """Return a rebalance recommendation."""
     return warning(name, kind="EC2 Instance Rebalance Recommendation")
+
+
+def rebalance_of(age: timedelta) -> dict[str, Any]:
+    """Return a rebalance recommendation of another day."""
+    return warning(kind="EC2 Instance Rebalance Recommendation", age=age)
+
+
+def health(**detail: Any) -> dict[str, Any]:
+    """Return an AWS Health event about the first node."""
+    given = {
+        "service": "EC2",
+        "eventTypeCategory": "scheduledChange",
+        "statusCode": "upcoming",
+        "startTime": "Mon, 16 Mar 2026 15:00:00 GMT",
+        "affectedEntities": [{"entityValue": instance("n1")}],
+        **detail,
+    }
+    return {**warning(), "source": "aws.health", "detail-type": "AWS Health Event", "detail": given}
 
 
 def batch(*events: Any) -> dict[str, Any]:
@@ -174,13 +195,33 @@ def test_others_instances_cost_one_look_in_the_ledger(fake: FakeWorld) -> None:
         ("", "NotJson"),
         ("{}", "UnknownKind"),
         ("x" * 1_000_000, "TooLarge"),
+        ({**warning(), "detail": {"filler": "x" * 1_000_000}}, "TooLarge"),
+        ({**warning(), "detail-type": "EC2 Instance Is Unhappy"}, "UnknownKind"),
+        ({**warning(), "detail": {}}, "BadFields"),
+        ({**warning(), "detail": {"instance-action": "terminate"}}, "BadFields"),
+        ({**warning(), "detail": None}, "BadFields"),
+        ({**warning(), "time": "soon"}, "BadFields"),
+        ({**warning(), "time": "Mon, 31 Feb 2026 25:61:00 GMT"}, "BadFields"),
+        ({**warning(), "region": "eu-central-1"}, "OtherRegion"),
+        ({**warning(), "account": "999999999999"}, "OtherAccount"),
+        (warning(kind=STATE, state=""), "BadFields"),
+        (warning(kind=STATE, state="stop"), "BadFields"),
+        (warning(kind=STATE, state="stopped", age=timedelta(days=1)), "Stale"),
+        (warning(kind=STATE, state="stopped", age=-timedelta(days=1)), "FromTheFuture"),
+        (rebalance_of(timedelta(days=1)), "Stale"),
+        (health(startTime="the day before"), "BadFields"),
+        (health(startTime="Sat, 31 Jan 2026 25:00:00 GMT"), "BadFields"),
+        (health(eventRegion="eu-central-1"), "OtherRegion"),
+        (health(eventTypeCategory="issue"), "NotInstances"),
+        (health(endTime="Sun, 1 Mar 2026 14:00:00 GMT"), "Over"),
+        (health(affectedEntities=[]), "NoInstance"),
+        (health(affectedEntities=[{"entityValue": "vol-1"}]), "NoInstance"),
         (warning(**{"instance-id": "i-x"}), "BadFields"),
         (warning(age=timedelta(minutes=6)), "Stale"),
         (warning(age=-timedelta(minutes=6)), "FromTheFuture"),
-        (
-            warning(kind="EC2 Instance State-change Notification", state="running"),
-            "NotGoing",
-        ),
+        (warning(age=timedelta(days=1)), "Stale"),
+        (warning(age=-timedelta(days=1)), "FromTheFuture"),
+        (warning(kind=STATE, state="running"), "NotGoing"),
     ],
 )
 def test_bad_messages_are_counted_and_acknowledged(

@@ -11,7 +11,8 @@ Karpenter (statements 121 to 127) and from the node termination handler:
   room for, or that comes within ten minutes of a move that was called off, waits its turn.
 - A scheduled change of AWS Health is drained with its start as the deadline, and a closed one calls
   the drain off (they drain at once and know no closing).
-- An instance that is stopping, stopped, shutting down or terminated has no time left at all.
+- An instance that is stopping, stopped, shutting down or terminated has no time left at all; old
+  news of it is not believed against a Node that serves.
 - A capacity block ends when EC2 begins to terminate, half an hour before its end date.
 - An impaired instance is forced out; scheduled maintenance without a date is drained in peace.
 
@@ -39,6 +40,7 @@ from outrider.apis.signals import (
     Signal,
     SpotInterruption,
     StateChange,
+    Unknown,
 )
 from outrider.core.clusterstate import ClusterState
 from outrider.core.disruption.budgets import Allowance
@@ -72,6 +74,7 @@ class Policy:
     """How far a signal is believed, and where."""
 
     region: str = ""
+    account: str = ""
     stale_after: timedelta = timedelta(minutes=5)
     ahead: timedelta = timedelta(minutes=5)
     least_notice: timedelta = timedelta(minutes=2)  # a shorter one is no appointment
@@ -104,6 +107,7 @@ class _Place:
     claim: str = ""
     node_pool: str = ""
     pool: Pool | None = None
+    ready: bool = False
     rebalancing: Rebalancing = Rebalancing.REPLACE_THEN_DRAIN
 
 
@@ -126,6 +130,9 @@ def react(
     if judge is None:
         return ()
     places = _places(signal, state)
+    elsewhere = _elsewhere(signal, policy)
+    if elsewhere is not None:
+        return tuple(elsewhere(place) for place in places)
     reactions = judge(signal, places, policy, now)
     if isinstance(signal, Rebalance):
         return _within_budget(_cooled(reactions, cooling), Allowance(state, now, moving))
@@ -228,14 +235,13 @@ def _deferred(reaction: NodeReaction, code: str, reason: str) -> NodeReaction:
 def _state_change(
     signal: StateChange, places: tuple[_Place, ...], policy: Policy, now: datetime
 ) -> tuple[NodeReaction, ...]:
-    del policy
+    said = f"the instance is {signal.detail.state}"
     if signal.detail.state not in GOING:
-        return tuple(
-            _ignored(signal, place, "NotGoing", f"the instance is {signal.detail.state}")
-            for place in places
-        )
+        return tuple(_ignored(signal, place, "NotGoing", said) for place in places)
+    # Of an instance whose Node serves, an old message is no news: the sweep knows better.
+    doubt = _doubt(signal, policy, now)
     return tuple(
-        _leave(signal, place, f"the instance is {signal.detail.state}", deadline=now)
+        doubt(place) if doubt and place.ready else _leave(signal, place, said, deadline=now)
         for place in places
     )
 
@@ -266,6 +272,9 @@ def _scheduled(
             )
             for place in places
         )
+    if detail.ends is not None and detail.ends <= now:
+        over = f"{detail.code or 'the scheduled change'} was over at {detail.ends}"
+        return tuple(_ignored(signal, place, "Over", over) for place in places)
     starts = detail.starts
     deadline = starts if starts and starts - now > policy.least_notice else None
     when = f"at {starts:%Y-%m-%d %H:%M} UTC" if starts else "soon"
@@ -278,10 +287,13 @@ def _scheduled(
 def _block(
     signal: BlockExpiry, places: tuple[_Place, ...], policy: Policy, now: datetime
 ) -> tuple[NodeReaction, ...]:
-    del policy
     deadline = max(signal.deadline, now)
     reason = f"capacity block {signal.detail.capacity_reservation_id} ends"
-    return tuple(_leave(signal, place, reason, deadline) for place in places)
+    doubt = _doubt(signal, policy, now)
+    return tuple(
+        doubt(place) if doubt and place.ready else _leave(signal, place, reason, deadline)
+        for place in places
+    )
 
 
 def _impaired(
@@ -325,8 +337,24 @@ def _leave(
     )
 
 
+def _elsewhere(signal: Signal, policy: Policy) -> Callable[[_Place], NodeReaction] | None:
+    """Return how to ignore *signal* where it was meant for another account or region.
+
+    AWS Health says which region it means in a field of its own, which `_scheduled` reads.
+    """
+    if isinstance(signal, ScheduledChange | Unknown):
+        return None
+    if policy.account and signal.account not in {"", policy.account}:
+        return lambda place: _ignored(signal, place, "OtherAccount", signal.account)
+    if policy.region and signal.region not in {"", policy.region}:
+        return lambda place: _ignored(signal, place, "OtherRegion", signal.region)
+    return None
+
+
 def _doubt(
-    signal: SpotInterruption | ReservationInterruption | Rebalance, policy: Policy, now: datetime
+    signal: SpotInterruption | ReservationInterruption | Rebalance | StateChange | BlockExpiry,
+    policy: Policy,
+    now: datetime,
 ) -> Callable[[_Place], NodeReaction] | None:
     """Return how to ignore *signal* where its time makes it unbelievable."""
     age = now - signal.time
@@ -391,5 +419,6 @@ def _place(
         claim=claim.name if claim else "",
         node_pool=name,
         pool=(parts[0], parts[1], parts[2]) if all(parts) else None,
+        ready=node is not None and node.ready,
         rebalancing=rebalancing(pool),
     )

@@ -175,7 +175,7 @@ def _reactions(
 ) -> tuple[NodeReaction, ...]:
     """Return what to do, one reaction a node and the most urgent one of it."""
     now = world.clock.now()
-    policy = Policy(region=world.settings.region)
+    policy = Policy(region=world.settings.region, account=_account(world))
     running = {row.node: row for row in world.ledger.reactions() if not row.cancelled}
     moving = {name for name in running if name}
     urgent: dict[str, NodeReaction] = {}
@@ -196,6 +196,12 @@ def _reactions(
             if known is None or _urgency(reaction) < _urgency(known):
                 urgent[reaction.instance_id] = reaction
     return tuple(urgent[instance_id] for instance_id in sorted(urgent))
+
+
+def _account(world: World) -> str:
+    """Return the account that this stack is in, as its nodes' roles say; "" where none is named."""
+    named = (arn.split(":")[4:5] for arn in world.settings.node_role_arns)
+    return next((account for found in named for account in found if account.isdigit()), "")
 
 
 def _cooling(signal: Rebalance, world: World, now: datetime) -> tuple[str, ...]:
