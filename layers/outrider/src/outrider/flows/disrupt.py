@@ -14,7 +14,7 @@ without pods (the next pass finds it empty).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -29,6 +29,7 @@ from outrider.core.records import Lease, Reaction
 from outrider.core.scheduling.result import Plan
 from outrider.errors import ClusterError, Gone
 from outrider.flows import launch, lease, mode, podevents
+from outrider.flows import standing as standing_wishes
 from outrider.flows.decisions import decision_id, publish
 from outrider.flows.planning import (
     catalog_now,
@@ -51,10 +52,10 @@ def disrupt(event: Mapping[str, Any], world: World) -> dict[str, Any]:
     try:
         standing = mode.acting(world)
         first = _look(world, standing)
-        if first is None or not first.commands:
+        if first is None or not (first.decision.commands or first.surplus):
             return dict(DONE)
         if not standing.disrupts:
-            _say_what_would_be(first, world)
+            _say_what_would_be(first.decision, world)
             return dict(DONE)
         world.clock.sleep(SECOND_LOOK_SECONDS)
         return {"commands": _act(first, world)}
@@ -62,7 +63,15 @@ def disrupt(event: Mapping[str, Any], world: World) -> dict[str, Any]:
         world.bus.flush()
 
 
-def _look(world: World, standing: mode.Standing) -> Decision | None:
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a look found: a decision, and what pools of fixed size have too much of."""
+
+    decision: Decision
+    surplus: frozenset[str]
+
+
+def _look(world: World, standing: mode.Standing) -> _Look | None:
     """Return what a pass would do, and report it; None while somebody more urgent plans."""
     with lease.planning(world, wait_seconds=PATIENCE_SECONDS) as held:
         if held is None or world.ledger.flagged(lease.WAITING, world.clock.now()):
@@ -71,12 +80,13 @@ def _look(world: World, standing: mode.Standing) -> Decision | None:
         report_invalid(world, state)
         if standing.disrupts:
             state = podevents.note(state, world)
+        standing_wishes.remember(world, state)
         decision = _decide(state, world)
         _report(decision, state, world)
-        return decision
+        return _Look(decision, standing_wishes.too_many(state, world.clock.now()))
 
 
-def _act(first: Decision, world: World) -> int:
+def _act(first: _Look, world: World) -> int:
     """Carry out what a second look confirms; return how many commands that were."""
     with lease.planning(world, wait_seconds=PATIENCE_SECONDS) as held:
         if held is None:
@@ -84,7 +94,11 @@ def _act(first: Decision, world: World) -> int:
         state = podevents.note(world.cluster.state(), world)
         now = world.clock.now()
         catalog, until = catalog_now(world, now), patience(world)
-        still = confirm(first.commands, state, catalog, _policy(world), now, until)
+        still = (
+            *confirm(first.decision.commands, state, catalog, _policy(world), now, until),
+            *standing_wishes.surplus(state, first.surplus, now),
+        )
+        standing_wishes.drop_claims(world, state, first.surplus)
         done = 0
         for number, command in enumerate(still):
             if world.ledger.flagged(lease.WAITING, world.clock.now()):

@@ -21,6 +21,7 @@ from outrider.core.scheduling.plan import pending, plan
 from outrider.core.scheduling.result import Plan, Rejection
 from outrider.errors import ClusterError
 from outrider.flows import catalog, launch, lease, mode
+from outrider.flows import standing as standing_wishes
 from outrider.flows.decisions import LISTED, decision_id, publish
 from outrider.flows.planning import catalog_now, patience, policy_of, report_invalid
 from outrider.flows.ports import World
@@ -66,8 +67,23 @@ def _reconcile(world: World, held: Lease) -> None:
         state = _without_stale_nominations(world, state)
     pods, spare = pending(state, now), headroom.placeholders(state)
     _report_waiting(world, pods, now)
-    if not (pods or spare):
-        return
+    if pods or spare:
+        state = _serve(world, state, pods, spare, standing, held, now)
+    if standing.launches:
+        standing_wishes.remember(world, state)
+        standing_wishes.keep(world, state, held)
+
+
+def _serve(
+    world: World,
+    state: ClusterState,
+    pods: tuple[Pod, ...],
+    spare: tuple[Pod, ...],
+    standing: mode.Standing,
+    held: Lease,
+    now: datetime,
+) -> ClusterState:
+    """Plan and launch for *pods* that wait and for room that is to be kept free."""
     state = catalog.prepare(world, state)
 
     decision = decision_id(world.settings.cluster, "provision", held.token)
@@ -77,7 +93,7 @@ def _reconcile(world: World, held: Lease) -> None:
     )
     made = headroom.without_placeholders(made)
     if not pods and not made.launches:
-        return
+        return state
 
     _record(world, made, decision, standing, now)
     world.bus.flush()  # whoever follows sees the plan before what comes of it
@@ -89,6 +105,7 @@ def _reconcile(world: World, held: Lease) -> None:
     else:
         _tell_what_would_be(world, made, state, standing)
     _tell(world, made, state)
+    return state
 
 
 def _without_stale_nominations(world: World, state: ClusterState) -> ClusterState:

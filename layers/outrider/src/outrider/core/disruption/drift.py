@@ -67,7 +67,7 @@ def _propose(scene: Scene, candidate: Candidate, why: str, *, busy: bool) -> Com
         return budget_spent(candidate, Reason.DRIFTED)
     if busy and not candidate.empty:
         return budget_spent(candidate, "a second drifted node with pods in one pass")
-    found = scene.relocate([candidate])
+    found = scene.replacement(candidate) if candidate.pool.static else scene.relocate([candidate])
     if found.lost:
         return homeless(candidate, found.lost)
     return Command(

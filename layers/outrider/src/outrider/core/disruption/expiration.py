@@ -42,7 +42,7 @@ def _propose(scene: Scene, candidate: Candidate, expiry: datetime) -> Command | 
         return candidate.held
     if scene.allowance.left(candidate.pool.name, Reason.EXPIRED) < 1:
         return budget_spent(candidate, Reason.EXPIRED)
-    found = scene.relocate([candidate])
+    found = scene.replacement(candidate) if candidate.pool.static else scene.relocate([candidate])
     if found.lost and not forced:
         return homeless(candidate, found.lost)
     longest = max((pod.grace_seconds for pod in candidate.pods), default=0)

@@ -17,6 +17,7 @@ from outrider.core.catalog.facts import ClusterFacts
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
 from outrider.core.disruption.result import Command
+from outrider.core.protection import movable
 from outrider.core.resources import minus
 from outrider.core.scheduling.result import Launch
 
@@ -24,7 +25,9 @@ from outrider.core.scheduling.result import Launch
 def after(
     state: ClusterState, commands: Sequence[Command], catalog: Catalog, now: datetime
 ) -> ClusterState:
-    """Return *state* once *commands* are carried out and every pod runs where it was expected."""
+    """Return *state* once *commands* are carried out and every pod runs where it was expected; one
+    that is expected nowhere waits.
+    """
     if not commands:
         return state
     gone = [name for command in commands for name in command.nodes]
@@ -34,9 +37,11 @@ def after(
     rest = state.without(*gone)
     moved = [
         replace(pod, node_name=target[pod.key], started=now)
+        if pod.key in target
+        else replace(pod, node_name="", started=None, ready=False, phase="Pending")
         for name in gone
         for pod in state.pods_on(name)
-        if pod.key in target
+        if movable(pod)
     ]
     coming = expected_nodes(launches, catalog, rest, now)
     return replace(rest, nodes=(*rest.nodes, *coming), pods=(*rest.pods, *moved), _index={})

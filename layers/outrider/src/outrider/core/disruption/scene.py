@@ -20,7 +20,7 @@ from functools import cached_property
 from itertools import count
 
 from outrider.apis.node import Node
-from outrider.core import headroom
+from outrider.core import headroom, staticpools
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
 from outrider.core.disruption.budgets import Allowance
@@ -157,6 +157,18 @@ class Scene:
             left=answer.left,
             lost=self._unreliable(answer.left, placements),
         )
+
+    def replacement(self, candidate: Candidate) -> Relocation:
+        """Return the machine that keeps the pool of *candidate* at its size while it goes (F20)."""
+        state, pool = self._now_standing(), candidate.pool
+        if staticpools.room(state, pool) < 1:
+            lost = f"limits.nodes of NodePool {pool.name} leaves no room for its replacement"
+            return Relocation((candidate.name,), lost=lost)
+        made = staticpools.launches(
+            state, pool, 1, self.catalog, self.policy.plan, self.now, self.expired
+        )
+        lost = "" if made else f"NodePool {pool.name} has no instance type to replace it by"
+        return Relocation((candidate.name,), launches=made, lost=lost)
 
     def keeps_room(self, candidate: Candidate) -> bool:
         """Return whether room that is to be kept free is counted on *candidate*."""
