@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,6 +23,7 @@ from outrider.core.records import FleetError, FleetResult, Instance, Intent, Lea
 from outrider.core.seeding import Seed
 from outrider.errors import AlreadyDone, NotFound, NotHolder
 from outrider.flows.ports import World
+from outrider.settings import Settings
 from tests.support.launches import CLUSTER, ZONES
 from tests.support.world import FakeCloud, FakeCluster, FakeLedger, FakeWorld
 
@@ -233,6 +234,7 @@ class MarketWorld(FakeWorld):
     """A World in which launches really happen."""
 
     seed_machine_arn: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Wire the fakes."""
@@ -247,7 +249,8 @@ class MarketWorld(FakeWorld):
     def world(self) -> World:
         """Return what a flow gets."""
         plain = super().world
-        settings = plain.settings.model_copy(update={"seed_machine_arn": self.seed_machine_arn})
+        changed = {"seed_machine_arn": self.seed_machine_arn, **self.settings}
+        settings = Settings.model_validate({**plain.settings.model_dump(), **changed})
         return replace(plain, settings=settings)
 
     def furnish(self, catalog: Catalog, *objects: object) -> None:

@@ -2,161 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from outrider.apis import labels, manifest
-from outrider.apis.node import Node
+from outrider.apis import labels
 from outrider.core.launch.userdata import seeder
-from outrider.core.seeding import Image, Seed, State
-from outrider.errors import CapacityError, CloudError, NotFound
-from outrider.flows import seed
-from tests.support.launches import nodeclass
-from tests.support.market import IntentLedger, MarketWorld, pool
+from outrider.core.seeding import Seed, State
+from outrider.core.seeding.garbage import Kind
+from outrider.errors import BuildFailed, CapacityError, CloudError, NotFound, Throttled
+from outrider.flows import seed, seedend
+from tests.support.market import MarketWorld
+from tests.support.workshop import HOST, TRAINER, Workshop, running_trainer
 
-HOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
-TRAINER = f"{HOST}/ml/trainer:v42"
-
-
-class Workshop:
-    """The account as a seed builder sees it: builders and snapshots by tag."""
-
-    def __init__(self, made: MarketWorld) -> None:
-        self.made = made
-        self.images = {TRAINER: Image(TRAINER, "sha256:" + "1" * 64, 9_500_000_000, ("amd64",))}
-        self.machines: dict[str, dict[str, Any]] = {}
-        self.copies: dict[str, dict[str, Any]] = {}
-        self.said = ""
-        self.refusals: list[CloudError] = []
-        self.deleted: list[str] = []
-        self.volumes: dict[str, dict[str, Any]] = {}
-        self.fast: dict[str, str] = {}
-        self.unfit_zones: dict[str, str] = {}
-
-    def install(self) -> None:
-        """Take the place of the cloud's seeding methods."""
-        cloud: Any = self.made.cloud
-        cloud.image = self.image
-        cloud.builder_image = lambda _path: "ami-builder"
-        cloud.run_seeder = self.run
-        cloud.builders = lambda wanted: tuple(
-            one for one in self.machines.values() if wanted.items() <= one["tags"].items()
-        )
-        cloud.console = lambda _id, _state: self.said
-        cloud.stop_builder = lambda name: self.machines[name].update(state="stopping")
-        cloud.create_snapshot = self.snapshot
-        cloud.snapshots = lambda wanted: tuple(
-            one for one in self.copies.values() if wanted.items() <= one["tags"].items()
-        )
-        cloud.delete_snapshot = self.delete
-        cloud.seed_volumes = lambda wanted: tuple(
-            one for one in self.volumes.values() if wanted.items() <= one["tags"].items()
-        )
-        cloud.delete_seed_volume = lambda name: self.volumes.pop(name, None)
-        cloud.fast_restore = self.fast_restore
-        cloud.fast_restores = lambda _snapshot: dict(self.fast)
-        cloud.end_fast_restores = lambda _snapshot: self.fast.clear()
-        cloud.terminate = lambda ids: [self.machines.pop(name, None) for name in ids]
-
-    def image(self, reference: str) -> Image:
-        """Return an image of the registry."""
-        if reference not in self.images:
-            raise NotFound(f"ECR has no image {reference}")
-        return self.images[reference]
-
-    def says(self, *names: str) -> None:
-        """Let the builder say that it holds what was planned of *names*, and is done."""
-        held = [f"{seeder.HOLDS} {name} {self.images[name].digest}\n" for name in names]
-        self.said = f"{''.join(held)}{seeder.DONE}\n"
-
-    def fast_restore(self, snapshot: str, zones: Sequence[str]) -> Mapping[str, str]:
-        """Begin fast restores, unless a zone has none."""
-        del snapshot
-        if not self.unfit_zones:
-            self.fast.update(dict.fromkeys(zones, "optimizing"))
-        return self.unfit_zones
-
-    def run(self, request: Mapping[str, Any]) -> str:
-        """Launch a builder, unless there is no capacity."""
-        if self.refusals:
-            raise self.refusals.pop(0)
-        tags = {
-            tag["Key"]: tag["Value"]
-            for one in request["TagSpecifications"]
-            if one["ResourceType"] == "instance"
-            for tag in one["Tags"]
-        }
-        name = f"i-{request['ClientToken'][:8]}"
-        self.machines[name] = {
-            "id": name,
-            "state": "running",
-            "tags": tags,
-            "volumes": {seeder.DEVICE: "vol-1"},
-            "launched": self.made.clock.now(),
-            "request": request,
-        }
-        return name
-
-    def snapshot(self, volume: str, description: str, marks: Mapping[str, str]) -> str:
-        """Make a snapshot, once a seed."""
-        del volume, description
-        name = f"snap-{marks[labels.SEED][:8]}"
-        made = {"id": name, "state": "pending", "tags": dict(marks), "gib": 30}
-        self.copies.setdefault(name, {**made, "started": self.made.clock.now()})
-        return name
-
-    def delete(self, name: str) -> bool:
-        """Delete a snapshot."""
-        self.copies.pop(name, None)
-        self.deleted.append(name)
-        return True
-
-
-class LockedLedger(IntentLedger):
-    """A ledger with build locks."""
-
-    def furnish(self) -> None:
-        """Begin without locks."""
-        super().furnish()
-        self.locks: dict[str, str] = {}
-
-    def lock_seed(self, key: str, owner: str, seconds: float) -> bool:
-        """Take a lock."""
-        del seconds
-        return self.locks.setdefault(key, owner) == owner
-
-    def seed_locks(self) -> Mapping[str, str]:
-        """Return the locks."""
-        return dict(self.locks)
-
-    def unlock_seed(self, key: str, owner: str) -> None:
-        """Give a lock back."""
-        if self.locks.get(key) == owner:
-            del self.locks[key]
+ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 
 
 @pytest.fixture
 def made() -> MarketWorld:
     """Return a cluster in which a pod of pool `gpu` runs the trainer."""
-    world = MarketWorld()
-    world.ledger = LockedLedger(world.recorder, world.clock)
-    world.ledger.furnish()
-    node = Node("n1", labels={labels.NODEPOOL: "gpu", labels.ARCH: "amd64"}, ready=True)
-    pod = manifest.parse(
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "t", "namespace": "default", "uid": "u"},
-            "spec": {"nodeName": "n1", "containers": [{"name": "m", "image": TRAINER}]},
-            "status": {"phase": "Running"},
-        }
-    )
-    world.furnish(world.ledger.stored, nodeclass(), pool(), node, pod)
-    return world
+    return running_trainer()
 
 
 @pytest.fixture
@@ -369,3 +237,254 @@ def test_observe_builds_nothing(shop: Workshop) -> None:
     """In mode observe the plan is told, and nothing is built."""
     shop.made.mode = "observe"
     assert _do(shop.made, "plan", _push())["builds"] == []
+
+
+# --- queues, verification, tags that move ---------------------------------------------------------
+
+
+def test_builders_at_once_have_a_limit(made: MarketWorld, shop: Workshop) -> None:
+    """A build that finds all builders at work waits its turn, and not for ever."""
+    made.settings["seed_builders"] = 1
+    (build,) = _do(made, "plan", _push())["builds"]
+    shop.machines["i-other"] = {"id": "i-other", "state": "running", "tags": {}}
+    state = _do(made, "launch", build)
+    assert not state["done"]
+    made.pass_time(30 * 60)
+    state = _do(made, "launch", state)
+    made.pass_time(31 * 60)
+    with pytest.raises(BuildFailed, match="at work"):
+        _do(made, "launch", state)
+    del shop.machines["i-other"]
+    assert _do(made, "launch", state)["done"]
+
+
+def _stopped(made: MarketWorld, shop: Workshop) -> dict[str, Any]:
+    """Return what is carried when the builder has stopped."""
+    (build,) = _do(made, "plan", _push())["builds"]
+    state = _do(made, "launch", build)
+    shop.machines[state["builder"]]["state"] = "stopped"
+    for name in ("pulled", "stop"):
+        state = _do(made, name, state)
+    return state
+
+
+def test_a_builder_with_another_digest_fails(made: MarketWorld, shop: Workshop) -> None:
+    """What the builder holds is not what was planned: said with the image's name."""
+    state = _stopped(made, shop)
+    shop.said = f"{seeder.HOLDS} {TRAINER} {TWO}\n{seeder.DONE}\n"
+    with pytest.raises(BuildFailed, match=f"{TRAINER}: the builder holds {TWO}, planned was"):
+        _do(made, "verify", state)
+    shop.said = f"{seeder.DONE}\n"
+    with pytest.raises(BuildFailed, match="holds nothing"):
+        _do(made, "verify", state)
+
+
+def test_a_builder_that_says_nothing_fails(made: MarketWorld, shop: Workshop) -> None:
+    """EC2 posts a console a while after the stop; after ten minutes nobody waits any more."""
+    state = _stopped(made, shop)
+    assert not _do(made, "verify", state)["done"]
+    made.pass_time(11 * 60)
+    with pytest.raises(BuildFailed, match="without saying"):
+        _do(made, "verify", state)
+
+
+def test_last_words_of_a_running_builder_are_kept(made: MarketWorld, shop: Workshop) -> None:
+    """What the poll heard while it ran verifies it, though the console is silent later."""
+    (build,) = _do(made, "plan", _push())["builds"]
+    state = _do(made, "launch", build)
+    shop.says(TRAINER)
+    state = _do(made, "pulled", state)
+    assert not state["done"]
+    shop.machines[state["builder"]]["state"] = "stopped"
+    shop.said = ""
+    for name in ("pulled", "stop", "verify"):
+        state = _do(made, name, state)
+        assert state["done"]
+
+
+def test_a_tag_that_moves_during_a_build_is_not_published(
+    made: MarketWorld, shop: Workshop
+) -> None:
+    """Two pushes during a build end with the newest digest published, whoever ends first."""
+    (first,) = _do(made, "plan", _push())["builds"]
+    begun = _do(made, "launch", first)
+    shop.images[TRAINER] = replace(shop.images[TRAINER], digest=TWO)
+    (second,) = _do(made, "plan", {**_push(), "execution": "arn:e2"})["builds"]
+    assert second["seed"] != first["seed"]
+    _build(made, shop, second)
+    shop.images[TRAINER] = replace(shop.images[TRAINER], digest=ONE)
+    shop.says(TRAINER)
+    shop.images[TRAINER] = replace(shop.images[TRAINER], digest=TWO)
+    shop.machines[begun["builder"]]["state"] = "stopped"
+    state = begun
+    for name in ("pulled", "stop", "verify", "snapshot", "completed", "warm", "publish"):
+        state = _do(made, name, state)
+    assert state["outcome"] == "moved"
+    for name in ("retire", "cleanup"):
+        state = _do(made, name, state)
+    (ready,) = [one for one in made.ledger.kept.values() if one.state == State.READY]
+    assert ready.images == {TRAINER: TWO}
+    assert f"{TRAINER} was moved to {TWO}" in made.bus.of("SeedFailed")[0]["reason"]
+    _clean(made, shop)
+
+
+def test_a_moved_tag_retires_its_seed_at_once(made: MarketWorld, shop: Workshop) -> None:
+    """A pod that asks for the tag would silently start the old image."""
+    (build,) = _do(made, "plan", _push())["builds"]
+    _build(made, shop, build)
+    shop.images[TRAINER] = replace(shop.images[TRAINER], digest=TWO)
+    assert len(_do(made, "plan", {**_push(), "execution": "arn:e2"})["builds"]) == 1
+    (old,) = made.ledger.kept.values()
+    assert old.state == State.RETIRED
+    assert old.reason == f"{TRAINER} means {TWO} now"
+
+
+def test_a_new_name_of_a_seeded_digest_is_learnt(made: MarketWorld, shop: Workshop) -> None:
+    """Another tag of the same image builds nothing: the seed serves it from now on."""
+    (build,) = _do(made, "plan", _push())["builds"]
+    _build(made, shop, build)
+    latest = f"{HOST}/ml/trainer:latest"
+    shop.images[latest] = replace(shop.images[TRAINER], reference=latest)
+    assert _do(made, "plan", _push(tag="latest"))["builds"] == []
+    (known,) = made.ledger.kept.values()
+    assert set(known.images) == {TRAINER, latest}
+
+
+def test_a_push_without_a_tag_asks_for_no_image(made: MarketWorld, shop: Workshop) -> None:
+    """The manifests of an index are pushed by digest: they name a repository, no tag `latest`."""
+    event = _push()
+    del event["detail"]["image-tag"]
+    found = _do(made, "plan", event)
+    assert [one["reference"] for one in found["builds"][0]["images"]] == [TRAINER]
+    assert found["refused"] == []
+
+
+def test_an_image_that_is_not_there_is_refused_by_name(made: MarketWorld, shop: Workshop) -> None:
+    """Before a builder is paid for, and in the execution's output."""
+    shop.images.clear()
+    found = _do(made, "plan", _push())
+    assert found["builds"] == []
+    assert found["refused"][0]["image"] == TRAINER
+    assert "no image" in found["refused"][0]["reason"]
+
+
+# --- warm-up --------------------------------------------------------------------------------------
+
+
+def _warming(made: MarketWorld, shop: Workshop) -> dict[str, Any]:
+    """Return what is carried when the snapshot is complete, fast restore being the setting."""
+    made.settings["seed_warm_up"] = "fast-restore"
+    return _do(made, "snapshot", _stopped(made, shop))
+
+
+def test_a_snapshot_is_fast_restored_before_it_is_published(
+    made: MarketWorld, shop: Workshop
+) -> None:
+    """In every zone of its classes, and only then a launch may use it."""
+    state = _do(made, "warm", _warming(made, shop))
+    assert not state["done"]
+    assert set(shop.fast.values()) == {"optimizing"}
+    zones = sorted(shop.fast)
+    assert not _do(made, "warm", state)["done"]
+    shop.fast.update(dict.fromkeys(zones, "enabled"))
+    state = _do(made, "warm", state)
+    assert state["done"]
+    state = _do(made, "publish", state)
+    (ready,) = made.ledger.kept.values()
+    assert (ready.warm_up, list(ready.zones)) == ("fast-restore", zones)
+
+
+@pytest.mark.parametrize("trouble", ["refused", "slow", "denied"])
+def test_a_seed_without_fast_restore_has_the_rate(
+    made: MarketWorld, shop: Workshop, trouble: str
+) -> None:
+    """A quota, a zone without it, or no end of it: a slower seed beats none, and none is paid."""
+    state = _warming(made, shop)
+    if trouble == "refused":
+        shop.unfit_zones = {"us-east-1a": "The limit on fast snapshot restores is reached"}
+    elif trouble == "denied":
+        shop.refuse("fast_restores", CloudError("no", "UnauthorizedOperation"))
+    state = _do(made, "warm", state)
+    if trouble == "slow":
+        assert not state["done"]
+        made.pass_time(3600)
+        state = _do(made, "warm", state)
+    assert (state["done"], state["warmUp"]) == (True, "rate")
+    assert shop.fast == {}
+
+
+def test_a_throttled_warm_up_is_tried_again(made: MarketWorld, shop: Workshop) -> None:
+    """Being asked to slow down is no reason to give fast restore up."""
+    state = _warming(made, shop)
+    shop.refuse("fast_restores", Throttled("slow down"))
+    with pytest.raises(Throttled):
+        _do(made, "warm", state)
+
+
+# --- ends -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("late", ["launch", "snapshot"])
+def test_a_step_that_comes_after_the_sweep_undoes_itself(
+    made: MarketWorld, shop: Workshop, late: str
+) -> None:
+    """An execution is aborted while its step runs: what the step makes then nobody would find."""
+    (build,) = _do(made, "plan", _push())["builds"]
+    state = dict(build)
+    if late == "snapshot":
+        state = _do(made, "launch", build)
+        shop.machines[state["builder"]]["state"] = "stopped"
+    method = "run_seeder" if late == "launch" else "create_snapshot"
+    shop.meanwhile(method, lambda: _do(made, "sweep", {"execution": "arn:e1", "status": "ABORTED"}))
+    with pytest.raises(BuildFailed, match="has ended"):
+        _do(made, late, state)
+    _clean(made, shop)
+
+
+def test_a_lock_without_a_builder_is_swept(made: MarketWorld, shop: Workshop) -> None:
+    """An execution that died between its lock and its builder leaves no lock."""
+    (build,) = _do(made, "plan", _push())["builds"]
+    shop.refusals = [CapacityError("no", "InsufficientInstanceCapacity")] * 99
+    with pytest.raises(CapacityError):
+        _do(made, "launch", build)
+    assert made.ledger.locks
+    _do(made, "sweep", {"execution": "arn:e1", "status": "TIMED_OUT"})
+    _clean(made, shop)
+    assert made.bus.of("SeedFailed")[0]["reason"] == "TIMED_OUT"
+
+
+def test_a_published_seed_is_not_called_failed(made: MarketWorld, shop: Workshop) -> None:
+    """What fails after the publication does not take the seed back."""
+    (build,) = _do(made, "plan", _push())["builds"]
+    state = _build(made, shop, build)
+    _do(made, "cleanup", {**state, "error": {"Error": "X", "Cause": "retire failed"}})
+    assert made.bus.of("SeedFailed") == []
+    _clean(made, shop)
+
+
+def test_garbage_is_said_before_it_goes(made: MarketWorld, shop: Workshop) -> None:
+    """A dry run changes nothing and names the same things, with the same reasons."""
+    (build,) = _do(made, "plan", _push())["builds"]
+    _build(made, shop, build)
+    made.pass_time(31 * 24 * 3600)
+    told = seedend.collect(made.world, dry_run=True)
+    (ready,) = made.ledger.kept.values()
+    assert ready.state == State.READY
+    assert [one.kind for one in told] == [Kind.SEED]
+    assert seedend.collect(made.world) == told
+    made.pass_time(16 * 60)
+    (snapshot,) = seedend.collect(made.world)
+    assert "no pod has run an image of it for 31 days" in snapshot.reason
+    assert shop.copies == {}
+    assert seedend.collect(made.world) == ()
+
+
+def test_a_seed_that_pods_run_is_kept(made: MarketWorld, shop: Workshop) -> None:
+    """Every look says that it is used; retention counts from the last one."""
+    (build,) = _do(made, "plan", _push())["builds"]
+    _build(made, shop, build)
+    for _ in range(5):
+        made.pass_time(10 * 24 * 3600)
+        _do(made, "plan", {"reason": "images in use"})
+    (ready,) = made.ledger.kept.values()
+    assert ready.state == State.READY

@@ -10,6 +10,7 @@ Refuses to know any operation.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import boto3
@@ -24,6 +25,11 @@ PRICING_REGION = "us-east-1"
 PRICING_SECONDS = 2
 # A hint is worth 300 ms, no more: the minute tick covers a lost one.
 HINT_SECONDS = 0.3
+
+
+def usual_region() -> str:
+    """Return the region that the environment or AWS' configuration files name; "" for none."""
+    return os.environ.get("AWS_REGION") or boto3.session.Session().region_name or ""
 
 
 class Session:

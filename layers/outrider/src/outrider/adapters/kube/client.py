@@ -37,10 +37,13 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the API server is, and the certificate authority (PEM) that vouches for it."""
+    """Where the API server is, the certificate authority (PEM) that vouches for it, and the files
+    of a client's certificate and key where it asks for one.
+    """
 
     url: str
     ca_pem: str = ""
+    certificate: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class Client:
                 self._server.url + path,
                 fields=parameters,
                 headers={
-                    "authorization": f"Bearer {token}",
+                    **({"authorization": f"Bearer {token}"} if token else {}),
                     "accept": JSON,
                     "accept-encoding": "gzip",
                 },
@@ -153,11 +156,13 @@ class Client:
 
     @cached_property
     def _pool(self) -> urllib3.PoolManager:
-        authority = self._server.ca_pem
+        authority, certificate = self._server.ca_pem, self._server.certificate
         return urllib3.PoolManager(
             maxsize=2,
             cert_reqs="CERT_REQUIRED",
             ca_cert_data=authority or None,
+            cert_file=certificate[0] if certificate else None,
+            key_file=certificate[1] if certificate else None,
         )
 
     @cached_property
