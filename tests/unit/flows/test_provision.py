@@ -94,13 +94,15 @@ def test_a_pod_without_a_place_learns_why(fake: FakeWorld, plans: list[Plan]) ->
 
 
 def test_a_poison_object_stops_nothing(fake: FakeWorld, plans: list[Plan]) -> None:
-    """It is counted and named; the rest is planned."""
-    bad = InvalidManifest("is wrong", path="spec.weight", thing="NodePool bad")
+    """It is counted, named in the log and in an Event of its own; the rest is planned."""
+    about = {"apiVersion": "karpenter.sh/v1", "kind": "NodePool", "name": "bad"}
+    bad = InvalidManifest("is wrong", path="spec.weight", thing="NodePool bad", about=about)
     fake.cluster.put(estate.pod("a"))
     fake.cluster.current = replace(fake.cluster.current, invalid=(bad,), _index={})
     provision.provision(TICK, fake.world)
     assert plans[0].launches
     assert fake.telemetry.total("InvalidObjects") == 1
+    assert ("bad", "Malformed", "Left out of planning: spec.weight is wrong") in fake.cluster.events
 
 
 def test_a_nomination_to_a_node_that_is_gone_is_cleared(fake: FakeWorld, plans: list[Plan]) -> None:

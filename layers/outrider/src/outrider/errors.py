@@ -22,6 +22,8 @@ A pod that finds no place is a value (`Rejection`), not an exception.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class OutriderError(Exception):
     """Something in the world went wrong; the message says what and where."""
@@ -31,20 +33,36 @@ class InvalidManifest(OutriderError):
     """A manifest is not what its kind says.
 
     *where* names the source (a file, or "" for the cluster), *thing* the object as
-    `Kind namespace/name`, *path* the field, *problem* what is wrong with it.
+    `Kind namespace/name`, *path* the field, *problem* what is wrong with it; *about* is how an
+    Event refers to an object of the cluster (apiVersion, kind, name, namespace, uid).
     """
 
-    def __init__(self, problem: str, *, path: str = "", thing: str = "", where: str = "") -> None:
+    def __init__(
+        self,
+        problem: str,
+        *,
+        path: str = "",
+        thing: str = "",
+        where: str = "",
+        about: Mapping[str, str] | None = None,
+    ) -> None:
         self.problem = problem
+        self.about: Mapping[str, str] = about or {}
         self.path = path
         self.thing = thing
         self.where = where
         super().__init__(": ".join(part for part in (where, thing, path, problem) if part))
 
-    def of(self, *, where: str = "", thing: str = "") -> InvalidManifest:
+    def of(
+        self, *, where: str = "", thing: str = "", about: Mapping[str, str] | None = None
+    ) -> InvalidManifest:
         """Return the same error with the source or the object filled in."""
         return InvalidManifest(
-            self.problem, path=self.path, thing=self.thing or thing, where=self.where or where
+            self.problem,
+            path=self.path,
+            thing=self.thing or thing,
+            where=self.where or where,
+            about=self.about or about,
         )
 
 

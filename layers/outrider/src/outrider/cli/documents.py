@@ -27,6 +27,7 @@ SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 LARGEST_FILE = 512 * 2**20
 LARGE_DOCUMENT = 2**20
 MOST_VALUES = 20_000_000
+DEEPEST = 250  # objects within one another, as deep as JSON is written elsewhere
 _KIND = re.compile(r"""(?m)^[ \t]*(?:-[ \t]+)?["']?kind["']?[ \t]*:|["']kind["'][ \t]*:""")
 
 
@@ -192,13 +193,25 @@ def _loader() -> Any:
         first: [(tag, pattern) for tag, pattern in entries if tag not in skipped]
         for first, entries in base.yaml_implicit_resolvers.items()
     }
-    loader: Any = type("KubernetesLoader", (base,), {"yaml_implicit_resolvers": resolvers})
+    depth = {"descend_resolver": _deeper, "ascend_resolver": _back, "depth": 0}
+    loader: Any = type("KubernetesLoader", (base,), {"yaml_implicit_resolvers": resolvers, **depth})
     loader.add_implicit_resolver(
         "tag:yaml.org,2002:bool",
         re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"),
         list("tTfF"),
     )
     return loader
+
+
+def _deeper(loader: Any, _parent: object, _index: object) -> None:
+    """Count one level more: libyaml's composer calls itself for each, until the stack is gone."""
+    loader.depth += 1
+    if loader.depth > DEEPEST:
+        raise RecursionError
+
+
+def _back(loader: Any) -> None:
+    loader.depth -= 1
 
 
 def _check(document: object, where: str) -> None:

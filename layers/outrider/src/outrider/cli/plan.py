@@ -7,6 +7,7 @@ for bad input. Refuses to decide anything about pods: `core.scheduling.plan` doe
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -23,6 +24,14 @@ from outrider.core.scheduling.result import Launch, Plan
 SOME_UNPLACED = 3
 
 
+def _seconds(
+    _context: click.Context, _option: click.Parameter, value: float | None
+) -> float | None:
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is no time")
+    return value
+
+
 @click.command(
     epilog="Example: outrider plan examples/nodepools pods.yaml --strategy first-fit -o json"
 )
@@ -31,6 +40,7 @@ SOME_UNPLACED = 3
     "--deadline",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
+    callback=_seconds,
     help="Answer with the best plan found by then.",
 )
 @click.option("--timings", is_flag=True, help="Say how long planning took.")

@@ -6,6 +6,7 @@ Refuses to decide anything: it fetches and hands on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -14,8 +15,11 @@ from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
 from outrider.core.protection import Budgets, forbids_disruption, movable
 from outrider.core.scheduling.policy import Policy
+from outrider.errors import ClusterError
 from outrider.flows.ports import World
 
+MOST_NAMED = 10
+"""How many malformed objects a pass names; all are counted."""
 DEADLINE_SECONDS = 10.0
 """How long a plan may be improved where SolverDeadlineSeconds does not say."""
 
@@ -62,9 +66,18 @@ def homeless(
 
 
 def report_invalid(world: World, state: ClusterState) -> None:
-    """Count and name the objects that were left out because they do not parse."""
+    """Count and name the objects that were left out because they do not parse.
+
+    Each gets an Event, where its owner looks; an Event that cannot be written stops nothing.
+    """
     if not state.invalid:
         return
     world.telemetry.count("InvalidObjects", len(state.invalid))
-    for error in state.invalid[:10]:
+    for error in state.invalid[:MOST_NAMED]:
         world.telemetry.log("object left out", problem=str(error))
+        if error.about:
+            problem = f"{error.path} {error.problem}".strip()
+            with suppress(ClusterError):
+                world.cluster.event(
+                    error.about, "Malformed", f"Left out of planning: {problem}", warning=True
+                )

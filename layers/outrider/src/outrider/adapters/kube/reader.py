@@ -143,7 +143,9 @@ class Reader:
                 try:
                     read = manifest.parse(item)
                 except InvalidManifest as error:
-                    invalid.append(error.of(where="cluster", thing=_thing(item)))
+                    invalid.append(
+                        error.of(where="cluster", thing=_thing(item), about=_about(item))
+                    )
                     continue
                 if read is not None:
                     objects.append(read)
@@ -209,6 +211,17 @@ def _thing(item: dict[str, Any]) -> str:
     metadata = metadata if isinstance(metadata, dict) else {}
     name = "/".join(str(metadata[part]) for part in ("namespace", "name") if metadata.get(part))
     return f"{item.get('kind', '')} {name}".strip()
+
+
+def _about(item: dict[str, Any]) -> dict[str, str]:
+    """Return how an Event refers to *item*; nothing where it has no name."""
+    metadata = item.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    if not metadata.get("name"):
+        return {}
+    named = {part: metadata[part] for part in ("name", "namespace", "uid") if metadata.get(part)}
+    said = {"apiVersion": item["apiVersion"], "kind": item["kind"], **named}
+    return {key: str(value) for key, value in said.items()}
 
 
 def _renewed(lease: dict[str, Any], now: datetime) -> bool:

@@ -21,6 +21,7 @@ import orjson
 
 from outrider.apis import duration, fields, labels, quantity
 from outrider.apis.devices import Attribute, DeviceGroup, Version, parse_device
+from outrider.apis.placement import check_values
 from outrider.core.catalog.describe import ARCHITECTURES, card, shared
 from outrider.core.catalog.instancetype import (
     Catalog,
@@ -57,6 +58,7 @@ _EC2_TEXTS = {
     "cpuManufacturer": "cpu_manufacturer",
     "hypervisor": "hypervisor",
 }
+_OPERATORS = frozenset({"In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt", "Gte", "Lte"})
 _EC2_FLAGS = {
     "bareMetal": "bare_metal",
     "trunking": "trunking",
@@ -154,8 +156,10 @@ def _requirements(name: str, entry: Json, ec2: Ec2Facts | None) -> Requirements:
         key = fields.string(requirement, "key", path)
         if not key:
             raise InvalidManifest("must be a non-empty string", path=f"{path}.key")
-        fields.string(requirement, "operator", path)
-        fields.strings(requirement, "values", path)
+        operator = fields.one_of(requirement, "operator", _OPERATORS, path)
+        if not operator:
+            raise InvalidManifest("is required", path=f"{path}.operator")
+        check_values(operator, fields.strings(requirement, "values", path), f"{path}.values")
         listed.append({**requirement, "key": labels.normalise(key)})
     named = {requirement["key"] for requirement in listed}
     implied = dict(_DEFAULTS)
