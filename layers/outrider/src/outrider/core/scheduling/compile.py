@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from outrider.apis.labels import HOSTNAME, NODEPOOL, PAUSED
+from outrider.apis.labels import GPU_SHARING, HOSTNAME, NODEPOOL, PAUSED
 from outrider.apis.placement import PREFER_NO_SCHEDULE
 from outrider.apis.pod import Pod
+from outrider.apis.quantity import Resources
 from outrider.core.catalog import overlays
 from outrider.core.catalog.capacity import derive
 from outrider.core.catalog.facts import ClusterFacts
@@ -190,10 +191,19 @@ def _shelves(
             daemons,
             used=used.get(pool.name, {}),
             overlays=stated,
-            devices_of=devices.of_types,
+            devices_of=_devices_of(state.nodeclass(pool.node_class), devices),
         )
         for index, pool in enumerate(pools)
     )
+
+
+def _devices_of(node_class: EC2NodeClass | None, devices: Allotment) -> Mapping[str, Resources]:
+    """Return, by type, the devices that claims find on nodes of *node_class*.
+
+    Where the class says how the device plugin shares its GPUs, the plugin has them and no driver.
+    """
+    plugged = node_class is not None and GPU_SHARING in node_class.metadata.annotations
+    return {} if plugged else devices.of_types
 
 
 def usage(state: ClusterState) -> dict[str, dict[str, int]]:

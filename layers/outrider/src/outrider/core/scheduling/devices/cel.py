@@ -8,9 +8,9 @@ both bring the functions of Kubernetes' libraries (`compareTo`, `isGreaterThan`,
 attribute), is an error, not a mismatch.
 
 What the planner does not know of a device that does not exist yet is neither there nor missing: an
-expression whose answer depends on it has none. What the library lacks (`cel.bind`, comparing values
-of different types) has none either. The expression's length is limited as in the API; its cost by
-the number of comprehensions, as the API server has refused the expensive ones already.
+expression whose answer depends on it has none. What the library lacks (`cel.bind`, optional fields)
+has none either. The expression's length is limited as in the API; its cost by how its
+comprehensions nest, as the API server has refused the expensive ones already.
 
 The library (cel-python) costs a quarter of a second: whoever imports this module does so with the
 first claim.
@@ -42,7 +42,8 @@ from outrider.apis.devices import Attribute, Device, Version
 from outrider.errors import InvalidManifest
 
 LONGEST = 10 * 1024
-MOST_COMPREHENSIONS = 4
+MOST_STEPS = 20_000
+_MOST_ATTRIBUTES = 32  # of one device, in all
 _COMPREHENSION = re.compile(r"\.\s*(?:all|exists|exists_one|filter|map|reduce)\s*\(")
 _LOOKS_FOR_KEYS = re.compile(r"\bhas\s*\(|\bin\b|\bsize\s*\(")
 
@@ -113,9 +114,18 @@ def selector(text: str) -> Selector:
     """Return *text* compiled; raise Unjudgeable where it cannot be."""
     if len(text.encode()) > LONGEST:
         raise Unjudgeable(f"it is longer than {LONGEST} bytes")
-    if len(_COMPREHENSION.findall(text)) > MOST_COMPREHENSIONS:
-        raise Unjudgeable(f"it has more than {MOST_COMPREHENSIONS} comprehensions")
+    if _steps(text) > MOST_STEPS:
+        raise Unjudgeable("its comprehensions cost too much")
     return Selector(text)
+
+
+def _steps(text: str) -> int:
+    """Return how often the innermost of nested comprehensions may be evaluated, at most.
+
+    Each goes over a device's attributes or over a list in the expression itself.
+    """
+    longest = max(text.count(",") + 1, _MOST_ATTRIBUTES)
+    return int(longest ** len(_COMPREHENSION.findall(text)))
 
 
 def _compile(text: str) -> Any:
