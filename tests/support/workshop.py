@@ -160,9 +160,15 @@ class LockedLedger(IntentLedger):
             del self.locks[key]
 
 
-def running_trainer() -> MarketWorld:
+class SeedWorld(MarketWorld):
+    """A world whose ledger has build locks."""
+
+    ledger: LockedLedger
+
+
+def running_trainer() -> SeedWorld:
     """Return a cluster in which a pod of pool `gpu` runs the trainer."""
-    world = MarketWorld()
+    world = SeedWorld()
     world.ledger = LockedLedger(world.recorder, world.clock)
     world.ledger.furnish()
     node = Node("n1", labels={labels.NODEPOOL: "gpu", labels.ARCH: "amd64"}, ready=True)

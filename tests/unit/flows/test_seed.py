@@ -15,20 +15,19 @@ from outrider.core.seeding import Seed, State
 from outrider.core.seeding.garbage import Kind
 from outrider.errors import BuildFailed, CapacityError, CloudError, NotFound, Throttled
 from outrider.flows import seed, seedend
-from tests.support.market import MarketWorld
-from tests.support.workshop import HOST, TRAINER, Workshop, running_trainer
+from tests.support.workshop import HOST, TRAINER, SeedWorld, Workshop, running_trainer
 
 ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 
 
 @pytest.fixture
-def made() -> MarketWorld:
+def made() -> SeedWorld:
     """Return a cluster in which a pod of pool `gpu` runs the trainer."""
     return running_trainer()
 
 
 @pytest.fixture
-def shop(made: MarketWorld) -> Workshop:
+def shop(made: SeedWorld) -> Workshop:
     """Return the account of *made*, with the trainer in its registry."""
     workshop = Workshop(made)
     workshop.install()
@@ -49,12 +48,12 @@ def _push(tag: str = "v42", repository: str = "ml/trainer") -> dict[str, Any]:
     }
 
 
-def _do(made: MarketWorld, name: str, carried: Mapping[str, Any]) -> dict[str, Any]:
+def _do(made: SeedWorld, name: str, carried: Mapping[str, Any]) -> dict[str, Any]:
     """Do one step as the handler does it: what it returns joins what is carried."""
     return {**carried, **seed.step({**carried, "step": name}, made.world)}
 
 
-def _build(made: MarketWorld, shop: Workshop, carried: dict[str, Any]) -> dict[str, Any]:
+def _build(made: SeedWorld, shop: Workshop, carried: dict[str, Any]) -> dict[str, Any]:
     """Drive one build to its end."""
     state = _do(made, "launch", carried)
     if state["joined"]:
@@ -72,7 +71,7 @@ def _build(made: MarketWorld, shop: Workshop, carried: dict[str, Any]) -> dict[s
     return state
 
 
-def _clean(made: MarketWorld, shop: Workshop) -> None:
+def _clean(made: SeedWorld, shop: Workshop) -> None:
     """No builder, no lock, no snapshot that nobody published."""
     assert shop.machines == {}
     assert made.ledger.locks == {}
@@ -80,7 +79,7 @@ def _clean(made: MarketWorld, shop: Workshop) -> None:
     assert set(shop.copies) == published
 
 
-def test_a_push_becomes_a_seed(made: MarketWorld, shop: Workshop) -> None:
+def test_a_push_becomes_a_seed(made: SeedWorld, shop: Workshop) -> None:
     """From the event to a seed that launches use; nothing is left behind."""
     planned = _do(made, "plan", _push())
     (build,) = planned["builds"]
@@ -95,7 +94,7 @@ def test_a_push_becomes_a_seed(made: MarketWorld, shop: Workshop) -> None:
     assert _do(made, "plan", _push())["builds"] == []
 
 
-def test_a_builder_is_tagged_and_bounded(made: MarketWorld, shop: Workshop) -> None:
+def test_a_builder_is_tagged_and_bounded(made: SeedWorld, shop: Workshop) -> None:
     """The builder has the node role, no key, a stop on shutdown, and tags with an expiry."""
     (build,) = _do(made, "plan", _push())["builds"]
     state = _do(made, "launch", build)
@@ -111,7 +110,7 @@ def test_a_builder_is_tagged_and_bounded(made: MarketWorld, shop: Workshop) -> N
 
 @pytest.mark.parametrize("event", [_push(repository="ml/other"), {**_push(), "detail": {}}])
 def test_what_nobody_runs_is_not_built(
-    made: MarketWorld, shop: Workshop, event: dict[str, Any]
+    made: SeedWorld, shop: Workshop, event: dict[str, Any]
 ) -> None:
     """A push of another repository builds nothing, a malformed one looks at what runs."""
     del shop
@@ -119,7 +118,7 @@ def test_what_nobody_runs_is_not_built(
     assert len(found) == (0 if event["detail"] else 1)
 
 
-def test_two_executions_build_once(made: MarketWorld, shop: Workshop) -> None:
+def test_two_executions_build_once(made: SeedWorld, shop: Workshop) -> None:
     """Duplicates of the trigger: the second finds the lock taken and ends well."""
     (first,) = _do(made, "plan", _push())["builds"]
     (second,) = _do(made, "plan", {**_push(), "execution": "arn:e2"})["builds"]
@@ -132,7 +131,7 @@ def test_two_executions_build_once(made: MarketWorld, shop: Workshop) -> None:
     assert len(made.ledger.kept) == 1
 
 
-def test_a_repeated_launch_finds_its_builder(made: MarketWorld, shop: Workshop) -> None:
+def test_a_repeated_launch_finds_its_builder(made: SeedWorld, shop: Workshop) -> None:
     """A step that was killed and comes again makes no second builder."""
     (build,) = _do(made, "plan", _push())["builds"]
     first, again = _do(made, "launch", build), _do(made, "launch", build)
@@ -141,7 +140,7 @@ def test_a_repeated_launch_finds_its_builder(made: MarketWorld, shop: Workshop) 
     assert len(made.bus.of("SeedStarted")) == 1
 
 
-def test_no_capacity_tries_the_next_type(made: MarketWorld, shop: Workshop) -> None:
+def test_no_capacity_tries_the_next_type(made: SeedWorld, shop: Workshop) -> None:
     """A builder is had from another type or subnet; with none at all the step fails."""
     (build,) = _do(made, "plan", _push())["builds"]
     shop.refusals = [CapacityError("no", "InsufficientInstanceCapacity")] * 3
@@ -153,7 +152,7 @@ def test_no_capacity_tries_the_next_type(made: MarketWorld, shop: Workshop) -> N
 
 
 @pytest.mark.parametrize("broken", ["says", "gone", "slow", "error"])
-def test_a_failure_leaves_nothing(made: MarketWorld, shop: Workshop, broken: str) -> None:
+def test_a_failure_leaves_nothing(made: SeedWorld, shop: Workshop, broken: str) -> None:
     """Whatever goes wrong fails the step with its reason, and the cleanup leaves nothing."""
     (build,) = _do(made, "plan", _push())["builds"]
     state = _do(made, "launch", build)
@@ -181,7 +180,7 @@ def test_a_failure_leaves_nothing(made: MarketWorld, shop: Workshop, broken: str
 
 
 @pytest.mark.parametrize("after", ["launch", "snapshot", "publish"])
-def test_an_aborted_execution_is_swept(made: MarketWorld, shop: Workshop, after: str) -> None:
+def test_an_aborted_execution_is_swept(made: SeedWorld, shop: Workshop, after: str) -> None:
     """Behind an execution that ran no Catch the sweep finds what carries its decision."""
     (build,) = _do(made, "plan", _push())["builds"]
     state = _do(made, "launch", build)
@@ -204,7 +203,7 @@ def test_an_aborted_execution_is_swept(made: MarketWorld, shop: Workshop, after:
     assert len(shop.copies) == (1 if after == "publish" else 0)
 
 
-def test_the_old_seed_goes_a_little_later(made: MarketWorld, shop: Workshop) -> None:
+def test_the_old_seed_goes_a_little_later(made: SeedWorld, shop: Workshop) -> None:
     """What the new seed replaces is retired at once and its snapshot deleted when none uses it."""
     old = Seed(
         "old",
@@ -242,7 +241,7 @@ def test_observe_builds_nothing(shop: Workshop) -> None:
 # --- queues, verification, tags that move ---------------------------------------------------------
 
 
-def test_builders_at_once_have_a_limit(made: MarketWorld, shop: Workshop) -> None:
+def test_builders_at_once_have_a_limit(made: SeedWorld, shop: Workshop) -> None:
     """A build that finds all builders at work waits its turn, and not for ever."""
     made.settings["seed_builders"] = 1
     (build,) = _do(made, "plan", _push())["builds"]
@@ -258,7 +257,7 @@ def test_builders_at_once_have_a_limit(made: MarketWorld, shop: Workshop) -> Non
     assert _do(made, "launch", state)["done"]
 
 
-def _stopped(made: MarketWorld, shop: Workshop) -> dict[str, Any]:
+def _stopped(made: SeedWorld, shop: Workshop) -> dict[str, Any]:
     """Return what is carried when the builder has stopped."""
     (build,) = _do(made, "plan", _push())["builds"]
     state = _do(made, "launch", build)
@@ -268,7 +267,7 @@ def _stopped(made: MarketWorld, shop: Workshop) -> dict[str, Any]:
     return state
 
 
-def test_a_builder_with_another_digest_fails(made: MarketWorld, shop: Workshop) -> None:
+def test_a_builder_with_another_digest_fails(made: SeedWorld, shop: Workshop) -> None:
     """What the builder holds is not what was planned: said with the image's name."""
     state = _stopped(made, shop)
     shop.said = f"{seeder.HOLDS} {TRAINER} {TWO}\n{seeder.DONE}\n"
@@ -279,7 +278,7 @@ def test_a_builder_with_another_digest_fails(made: MarketWorld, shop: Workshop) 
         _do(made, "verify", state)
 
 
-def test_a_builder_that_says_nothing_fails(made: MarketWorld, shop: Workshop) -> None:
+def test_a_builder_that_says_nothing_fails(made: SeedWorld, shop: Workshop) -> None:
     """EC2 posts a console a while after the stop; after ten minutes nobody waits any more."""
     state = _stopped(made, shop)
     assert not _do(made, "verify", state)["done"]
@@ -288,7 +287,7 @@ def test_a_builder_that_says_nothing_fails(made: MarketWorld, shop: Workshop) ->
         _do(made, "verify", state)
 
 
-def test_last_words_of_a_running_builder_are_kept(made: MarketWorld, shop: Workshop) -> None:
+def test_last_words_of_a_running_builder_are_kept(made: SeedWorld, shop: Workshop) -> None:
     """What the poll heard while it ran verifies it, though the console is silent later."""
     (build,) = _do(made, "plan", _push())["builds"]
     state = _do(made, "launch", build)
@@ -302,9 +301,7 @@ def test_last_words_of_a_running_builder_are_kept(made: MarketWorld, shop: Works
         assert state["done"]
 
 
-def test_a_tag_that_moves_during_a_build_is_not_published(
-    made: MarketWorld, shop: Workshop
-) -> None:
+def test_a_tag_that_moves_during_a_build_is_not_published(made: SeedWorld, shop: Workshop) -> None:
     """Two pushes during a build end with the newest digest published, whoever ends first."""
     (first,) = _do(made, "plan", _push())["builds"]
     begun = _do(made, "launch", first)
@@ -328,7 +325,7 @@ def test_a_tag_that_moves_during_a_build_is_not_published(
     _clean(made, shop)
 
 
-def test_a_moved_tag_retires_its_seed_at_once(made: MarketWorld, shop: Workshop) -> None:
+def test_a_moved_tag_retires_its_seed_at_once(made: SeedWorld, shop: Workshop) -> None:
     """A pod that asks for the tag would silently start the old image."""
     (build,) = _do(made, "plan", _push())["builds"]
     _build(made, shop, build)
@@ -339,7 +336,7 @@ def test_a_moved_tag_retires_its_seed_at_once(made: MarketWorld, shop: Workshop)
     assert old.reason == f"{TRAINER} means {TWO} now"
 
 
-def test_a_new_name_of_a_seeded_digest_is_learnt(made: MarketWorld, shop: Workshop) -> None:
+def test_a_new_name_of_a_seeded_digest_is_learnt(made: SeedWorld, shop: Workshop) -> None:
     """Another tag of the same image builds nothing: the seed serves it from now on."""
     (build,) = _do(made, "plan", _push())["builds"]
     _build(made, shop, build)
@@ -350,7 +347,7 @@ def test_a_new_name_of_a_seeded_digest_is_learnt(made: MarketWorld, shop: Worksh
     assert set(known.images) == {TRAINER, latest}
 
 
-def test_a_push_without_a_tag_asks_for_no_image(made: MarketWorld, shop: Workshop) -> None:
+def test_a_push_without_a_tag_asks_for_no_image(made: SeedWorld, shop: Workshop) -> None:
     """The manifests of an index are pushed by digest: they name a repository, no tag `latest`."""
     event = _push()
     del event["detail"]["image-tag"]
@@ -359,7 +356,7 @@ def test_a_push_without_a_tag_asks_for_no_image(made: MarketWorld, shop: Worksho
     assert found["refused"] == []
 
 
-def test_an_image_that_is_not_there_is_refused_by_name(made: MarketWorld, shop: Workshop) -> None:
+def test_an_image_that_is_not_there_is_refused_by_name(made: SeedWorld, shop: Workshop) -> None:
     """Before a builder is paid for, and in the execution's output."""
     shop.images.clear()
     found = _do(made, "plan", _push())
@@ -371,14 +368,14 @@ def test_an_image_that_is_not_there_is_refused_by_name(made: MarketWorld, shop: 
 # --- warm-up --------------------------------------------------------------------------------------
 
 
-def _warming(made: MarketWorld, shop: Workshop) -> dict[str, Any]:
+def _warming(made: SeedWorld, shop: Workshop) -> dict[str, Any]:
     """Return what is carried when the snapshot is complete, fast restore being the setting."""
     made.settings["seed_warm_up"] = "fast-restore"
     return _do(made, "snapshot", _stopped(made, shop))
 
 
 def test_a_snapshot_is_fast_restored_before_it_is_published(
-    made: MarketWorld, shop: Workshop
+    made: SeedWorld, shop: Workshop
 ) -> None:
     """In every zone of its classes, and only then a launch may use it."""
     state = _do(made, "warm", _warming(made, shop))
@@ -396,7 +393,7 @@ def test_a_snapshot_is_fast_restored_before_it_is_published(
 
 @pytest.mark.parametrize("trouble", ["refused", "slow", "denied"])
 def test_a_seed_without_fast_restore_has_the_rate(
-    made: MarketWorld, shop: Workshop, trouble: str
+    made: SeedWorld, shop: Workshop, trouble: str
 ) -> None:
     """A quota, a zone without it, or no end of it: a slower seed beats none, and none is paid."""
     state = _warming(made, shop)
@@ -413,7 +410,7 @@ def test_a_seed_without_fast_restore_has_the_rate(
     assert shop.fast == {}
 
 
-def test_a_throttled_warm_up_is_tried_again(made: MarketWorld, shop: Workshop) -> None:
+def test_a_throttled_warm_up_is_tried_again(made: SeedWorld, shop: Workshop) -> None:
     """Being asked to slow down is no reason to give fast restore up."""
     state = _warming(made, shop)
     shop.refuse("fast_restores", Throttled("slow down"))
@@ -426,7 +423,7 @@ def test_a_throttled_warm_up_is_tried_again(made: MarketWorld, shop: Workshop) -
 
 @pytest.mark.parametrize("late", ["launch", "snapshot"])
 def test_a_step_that_comes_after_the_sweep_undoes_itself(
-    made: MarketWorld, shop: Workshop, late: str
+    made: SeedWorld, shop: Workshop, late: str
 ) -> None:
     """An execution is aborted while its step runs: what the step makes then nobody would find."""
     (build,) = _do(made, "plan", _push())["builds"]
@@ -441,7 +438,7 @@ def test_a_step_that_comes_after_the_sweep_undoes_itself(
     _clean(made, shop)
 
 
-def test_a_lock_without_a_builder_is_swept(made: MarketWorld, shop: Workshop) -> None:
+def test_a_lock_without_a_builder_is_swept(made: SeedWorld, shop: Workshop) -> None:
     """An execution that died between its lock and its builder leaves no lock."""
     (build,) = _do(made, "plan", _push())["builds"]
     shop.refusals = [CapacityError("no", "InsufficientInstanceCapacity")] * 99
@@ -453,7 +450,7 @@ def test_a_lock_without_a_builder_is_swept(made: MarketWorld, shop: Workshop) ->
     assert made.bus.of("SeedFailed")[0]["reason"] == "TIMED_OUT"
 
 
-def test_a_published_seed_is_not_called_failed(made: MarketWorld, shop: Workshop) -> None:
+def test_a_published_seed_is_not_called_failed(made: SeedWorld, shop: Workshop) -> None:
     """What fails after the publication does not take the seed back."""
     (build,) = _do(made, "plan", _push())["builds"]
     state = _build(made, shop, build)
@@ -462,7 +459,7 @@ def test_a_published_seed_is_not_called_failed(made: MarketWorld, shop: Workshop
     _clean(made, shop)
 
 
-def test_garbage_is_said_before_it_goes(made: MarketWorld, shop: Workshop) -> None:
+def test_garbage_is_said_before_it_goes(made: SeedWorld, shop: Workshop) -> None:
     """A dry run changes nothing and names the same things, with the same reasons."""
     (build,) = _do(made, "plan", _push())["builds"]
     _build(made, shop, build)
@@ -479,7 +476,7 @@ def test_garbage_is_said_before_it_goes(made: MarketWorld, shop: Workshop) -> No
     assert seedend.collect(made.world) == ()
 
 
-def test_a_seed_that_pods_run_is_kept(made: MarketWorld, shop: Workshop) -> None:
+def test_a_seed_that_pods_run_is_kept(made: SeedWorld, shop: Workshop) -> None:
     """Every look says that it is used; retention counts from the last one."""
     (build,) = _do(made, "plan", _push())["builds"]
     _build(made, shop, build)

@@ -207,7 +207,9 @@ def test_the_same_input_in_any_order_is_the_same_decision() -> None:
     names = [f"{HOST}/{number}:1" for number in range(20)]
     images = {name: _image(name, 1 + number / 7) for number, name in enumerate(names)}
     pools = [_demand(*names[n:], node_pool=f"p{n}", node_class=f"c{n}") for n in range(5)]
-    turned = [replace(one, images=dict(reversed(one.images.items()))) for one in reversed(pools)]
+    turned = [
+        replace(one, images=dict(reversed(list(one.images.items())))) for one in reversed(pools)
+    ]
     assert decide(pools, images, ()).wanted == decide(turned, images, ()).wanted
 
 
