@@ -56,6 +56,9 @@ SEED = "outrider.dev/seed"
 EXPIRES = "outrider.dev/expires"
 PAUSED = "outrider.dev/paused"
 PODS = "outrider.dev/pods"  # on a NodeClaim: the pods that it was planned for
+SUBNET = "outrider.dev/subnet"  # on a NodeClaim, as the next two: what drift compares
+SECURITY_GROUPS = "outrider.dev/security-groups"
+PLACEMENT_GROUP = "outrider.dev/placement-group"
 PODS_SEEN = "outrider.dev/pods-seen"
 
 NORMALISED = {

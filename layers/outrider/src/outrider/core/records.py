@@ -27,6 +27,7 @@ class Instance:
     launched: datetime
     private_dns: str = ""
     image_id: str = ""
+    subnet_id: str = ""
     reservation_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from outrider.apis import labels
 from outrider.apis.nodeclass import EC2NodeClass
 from outrider.core.catalog.capacity import derive
 from outrider.core.catalog.facts import ClusterFacts
@@ -211,9 +212,10 @@ def _tell_claims(
     for claim, instance in given.items():
         world.ledger.record_instance(instance, claim, work.decision)
         kind = types.get(instance.instance_type)
-        world.cluster.patch_nodeclaim(
-            claim, {"metadata": {"labels": nodeclaim.launched_labels(instance, kind)}}
-        )
+        metadata: dict[str, object] = {"labels": nodeclaim.launched_labels(instance, kind)}
+        if instance.subnet_id:
+            metadata["annotations"] = {labels.SUBNET: instance.subnet_id}
+        world.cluster.patch_nodeclaim(claim, {"metadata": metadata})
         world.cluster.patch_nodeclaim_status(claim, status_of(work, instance, kind, now))
 
 

@@ -67,6 +67,7 @@ def _instances(entry: Json, call: Json, now: datetime) -> list[Instance]:
             state="pending",
             launched=now,
             image_id=str(override.get("ImageId", "")),
+            subnet_id=str(subnet),
         )
         for instance_id in entry.get("InstanceIds", ())
     ]

@@ -120,6 +120,7 @@ def _instance(entry: Json) -> Instance:
         launched=entry["LaunchTime"].astimezone(UTC),
         private_dns=str(entry.get("PrivateDnsName", "")),
         image_id=str(entry.get("ImageId", "")),
+        subnet_id=str(entry.get("SubnetId", "")),
         reservation_id=reservation or None,
         tags=tags.read(entry.get("Tags")),
     )

@@ -2,8 +2,10 @@
 
 The reasons, in the order in which one is named (F130): the NodePool's hash, the node class's hash
 (Karpenter's from annotations, our own computed: a missing one, or one of another version, is no
-drift), requirements that the node's labels no longer meet, an AMI that the class no longer
-selects, a capacity reservation that it no longer selects. Empty drifted nodes go first, together;
+drift), requirements that the node's labels no longer meet, an AMI, security groups, a subnet, a
+capacity reservation or a placement group that the class no longer selects (what a node was launched
+into is written on its NodeClaim). A type that has left the catalogue is no drift here: a catalogue
+that lost entries must not empty a cluster. Empty drifted nodes go first, together;
 then the oldest drift, one node a pass, its replacement first (F132). With terminationGracePeriod a
 drifted node goes although its pods hold it (F12).
 """
@@ -20,6 +22,7 @@ from outrider.apis.nodepool import NodePool
 from outrider.core.disruption.candidates import Candidate
 from outrider.core.disruption.result import Blocked, Command, Proposal, Reason
 from outrider.core.disruption.scene import Scene, budget_spent, homeless
+from outrider.core.launch.launchedinto import placement_group
 from outrider.core.requirements import Requirements
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,8 +57,7 @@ def reason(candidate: Candidate, scene: Scene) -> str:
         _pool_drift(candidate.pool, claim)
         or (_class_drift(node_class, claim) if node_class else "")
         or _requirements_drift(candidate)
-        or (_image_drift(node_class, claim) if node_class else "")
-        or (_reservation_drift(node_class, candidate) if node_class else "")
+        or (_outside_drift(node_class, claim, candidate) if node_class else "")
     )
 
 
@@ -129,11 +131,48 @@ def _requirements_drift(candidate: Candidate) -> str:
     return ""
 
 
+def _outside_drift(node_class: EC2NodeClass, claim: NodeClaim, candidate: Candidate) -> str:
+    """Return which of the things that *node_class* selects the node no longer has, or ""."""
+    return (
+        _image_drift(node_class, claim)
+        or _group_drift(node_class, claim)
+        or _subnet_drift(node_class, claim)
+        or _reservation_drift(node_class, candidate)
+        or _placement_drift(node_class, claim)
+    )
+
+
 def _image_drift(node_class: EC2NodeClass, claim: NodeClaim) -> str:
     image, known = claim.status.image_id, {ami.id for ami in node_class.status.amis}
     if not image or not known or image in known:
         return ""
     return f"AMIDrift: {image} is not among the images of EC2NodeClass {node_class.metadata.name}"
+
+
+def _group_drift(node_class: EC2NodeClass, claim: NodeClaim) -> str:
+    had = set(filter(None, claim.metadata.annotations.get(labels.SECURITY_GROUPS, "").split(",")))
+    wanted = {group.id for group in node_class.status.security_groups}
+    if not had or not wanted or had == wanted:
+        return ""
+    changed = ", ".join(sorted(had ^ wanted))
+    return f"SecurityGroupDrift: EC2NodeClass {node_class.name} selects other groups ({changed})"
+
+
+def _subnet_drift(node_class: EC2NodeClass, claim: NodeClaim) -> str:
+    had = claim.metadata.annotations.get(labels.SUBNET, "")
+    known = {subnet.id for subnet in node_class.status.subnets}
+    if not had or not known or had in known:
+        return ""
+    return f"SubnetDrift: {had} is not among the subnets of EC2NodeClass {node_class.name}"
+
+
+def _placement_drift(node_class: EC2NodeClass, claim: NodeClaim) -> str:
+    had = claim.metadata.annotations.get(labels.PLACEMENT_GROUP)
+    wanted = placement_group(node_class)
+    if had is None or had == wanted:
+        return ""
+    now, then = wanted or "none", had or "none"
+    return f"PlacementGroupDrift: EC2NodeClass {node_class.name} selects {now}, it is in {then}"
 
 
 def _reservation_drift(node_class: EC2NodeClass, candidate: Candidate) -> str:

@@ -21,6 +21,7 @@ from outrider.apis.nodeclass import EC2NodeClass
 from outrider.apis.nodepool import NodePool
 from outrider.apis.placement import Taint
 from outrider.core.catalog.instancetype import InstanceType
+from outrider.core.launch import launchedinto
 from outrider.core.launch.fleet import Order
 from outrider.core.records import Instance
 from outrider.core.resources import minus
@@ -78,6 +79,7 @@ def manifest(
     if node_class is not None:
         annotations[labels.NODECLASS_HASH] = node_class.hash
         annotations[labels.NODECLASS_HASH_VERSION] = nodeclass.HASH_VERSION
+        annotations |= launchedinto.selected(node_class)
     return {
         "apiVersion": API_VERSION,
         "kind": "NodeClaim",
