@@ -265,7 +265,7 @@ class Run:
             content=grown,
             domains=domains,
             score=self.topology.score(ask, domains),
-            committed=self._commitment(grown),
+            committed=self.commitment(grown),
         )
 
     def settled_move(
@@ -285,7 +285,7 @@ class Run:
 
     def _within(self, shelf: Shelf, content: Content, ceiling: Amounts) -> Content | None:
         """Return *content* with a first choice that the limits still allow."""
-        if (self._commitment(content) <= ceiling).all():
+        if (self.commitment(content) <= ceiling).all():
             return content
         fitting = holding(ceiling, shelf.capacity)
         narrowed = self.contents.narrowed(content, fitting[shelf.market.row_type])
@@ -293,7 +293,7 @@ class Run:
             return None
         return narrowed
 
-    def _commitment(self, content: Content) -> Amounts:
+    def commitment(self, content: Content) -> Amounts:
         """Return what a bin takes of its pool's limits: its first choice's capacity, or with
         minValues, where the list may not be cut later, the largest one's."""
         shelf = content.shelf

@@ -1,8 +1,8 @@
 """Patterns back as bins: what the packing kernel chose, opened by the same legal moves as any bin.
 
 Decides which waiting pods of a kind a pattern's places are given to. A pattern that a constraint
-forbids after all is cut short, and its pods stay for `greedy`. Refuses to know how the patterns
-were found.
+forbids after all is cut short, and its pods stay for `greedy`; one that comes many times is tried
+once and repeated. Refuses to know how the patterns were found.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from outrider.core.packing.problem import Pattern
 from outrider.core.scheduling.bins import Content, Domains
 from outrider.core.scheduling.demand import Ask
+from outrider.core.scheduling.result import Code
 from outrider.core.scheduling.run import Bin, Move, Run
-from outrider.core.scheduling.shelf import Shelf
+from outrider.core.scheduling.shelf import UNLIMITED, Shelf
 
 
 @dataclass(eq=False)
@@ -57,11 +60,63 @@ class Realisation:
 
     def realise(self, pattern: Pattern) -> None:
         """Open the bins of *pattern*, each as far as every constraint allows."""
-        for _ in range(pattern.times):
-            self._open(self.types[pattern.bin_type], pattern)
-
-    def _open(self, kind: Type, pattern: Pattern) -> None:
+        kind = self.types[pattern.bin_type]
         order = sorted(pattern.counts, key=lambda item: _late(self.kinds[item[0]].ask))
+        left = pattern.times
+        while left:
+            opened = self._open(kind, order)
+            if opened is None:
+                break
+            left -= 1 + self._repeated(kind, order, opened, left - 1)
+
+    def _repeated(
+        self, kind: Type, order: Sequence[tuple[int, int]], opened: Bin, most: int
+    ) -> int:
+        """Open *most* more bins like the one *opened*, or as many as there are pods and limits for,
+        where none can turn out otherwise; return how many."""
+        wanted = [(self.kinds[place], count) for place, count in order]
+        if (
+            opened.reservation is not None
+            or len(opened.members) != sum(count for _, count in order)
+            or len({item.ask.index for item, _ in wanted}) != len(wanted)
+            or any(item.followers for item, _ in wanted)
+        ):
+            return 0
+        enough = min(len(item.pods) // count for item, count in wanted)
+        times = min(most, enough, self._within_limits(kind, opened, wanted))
+        self.run.repeat(
+            opened,
+            {item.ask.index: item.domains for item, _ in wanted},
+            [
+                [item.pods.popleft() for item, count in wanted for _ in range(count)]
+                for _ in range(times)
+            ],
+        )
+        return times
+
+    def _within_limits(self, kind: Type, opened: Bin, wanted: Sequence[tuple[Kind, int]]) -> int:
+        """Return how many more bins like *opened* can be filled, pod by pod, before a limit of the
+        NodePool has a say in it."""
+        if not kind.shelf.limited:
+            return UNLIMITED
+        content: Content | Code | None = self._start(kind)
+        most = opened.committed
+        for item, count in wanted:
+            for _ in range(count):
+                if not isinstance(content, Content):
+                    return 0
+                content = self.run.contents.after(content, item.ask, item.domains)
+                if isinstance(content, Content):
+                    most = np.maximum(most, self.run.commitment(content))
+        if content is not opened.content:
+            return 0
+        spare = self.run.budgets[kind.shelf.index] - most
+        if (spare < 0).any():
+            return 0
+        used = opened.committed > 0
+        return int((spare[used] // opened.committed[used]).min(initial=UNLIMITED)) + 1
+
+    def _open(self, kind: Type, order: Sequence[tuple[int, int]]) -> Bin | None:
         opened: Bin | None = None
         for place, count in order:
             wanted = self.kinds[place]
@@ -75,6 +130,7 @@ class Realisation:
                 else:
                     self.run.join(pod, wanted.ask, opened, move)
                 self._follow(wanted, pod, opened)
+        return opened
 
     def _follow(self, wanted: Kind, leader: int, opened: Bin) -> None:
         """Put those who must be on the node of *leader* there, as far as they fit."""
