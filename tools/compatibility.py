@@ -34,11 +34,40 @@ TAIL = """## Read, and said differently
   planned later in the same batch is kept.
 - Types whose GPU is a share of one (`GpuPartitionSize` below 1) serve a GPU pod only where a
   requirement names the type, its family, its GPU memory or `outrider.dev/gpu-fraction`.
-- Device claims (`resource.k8s.io`): pods with a claim that cannot be judged are left out with code
-  DynamicResources.
 - CRDs: what Karpenter's definitions refuse is refused, with their messages; requirements,
   consolidateAfter and a NodeOverlay's requirements may be left out, and a budget's `nodes` may be a
   number. `kubelet.maxPods` is a number: expressions (gate NodeClassCEL) are refused.
+
+## Device claims (dynamic resource allocation)
+
+Claims of resource.k8s.io/v1 (and of v1beta1's spelling) are planned without a gate; Karpenter leaves
+such pods out by default. Nodes need the driver's DaemonSet; keep nodes with a device plugin and
+nodes with a driver in NodePools of their own, and let pods with claims select theirs. A class with
+`outrider.dev/gpu-sharing` says that the plugin has the GPUs: claims find none there.
+
+| on a node | devices |
+|---|---|
+| that exists | its complete ResourceSlices of the newest generation, less what allocated claims hold |
+| that joins, or waits for pods with claims it was launched for | of drivers without slices yet: what its type publishes |
+| to be launched, NVIDIA GPU | `gpu.nvidia.com`: `type`, `productName`, `brand`, `architecture`, `cudaComputeCapability`, capacity `memory`; of a model that is not known, `type` |
+| to be launched, Inferentia2 or Trainium | `neuron.aws.com`: `instanceType` |
+| to be launched, `devices` in the catalogue | what it says |
+
+An entry of the catalogue may carry `devices`, an addition to the documented shape; a `version` is
+compared as such, and `unknown` names what the device has but nobody can tell before it runs:
+
+```json
+"devices": [{"driver": "gpu.example.com", "count": 4, "unknown": ["uuid"],
+             "attributes": {"model": {"string": "a"}, "firmware": {"version": "1.2.3"}},
+             "capacity": {"memory": {"value": "40Gi"}}}]
+```
+
+A share of a GPU (g6f, gr6f) serves a claim whose selectors name `memory`, `productName` or `brand`,
+or whose pod or NodePool asks for it as above. Judged: exact counts and all devices, selectors of
+class and request, matchAttribute where all that match agree, alternatives (`firstAvailable`), admin
+access, taints of devices, claims shared by pods or allocated already, extended resources that only a
+DeviceClass serves. Everything else leaves the pod out with code DynamicResources and says what it
+was (docs/adr/0008 lists it).
 
 ## Shared GPUs: time-slicing, MPS and MIG
 

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
+from outrider.apis import manifest
+from outrider.core.catalog import codec
+from outrider.core.clusterstate import ClusterState
 from outrider.core.scheduling.devices.hall import components, sets
+from outrider.core.scheduling.policy import Policy
+from outrider.core.scheduling.whatif import WhatIf
 from tests.support.builders import (
     CAPACITY_TYPE,
     INSTANCE_TYPE,
@@ -35,7 +40,7 @@ from tests.support.devices import (
     resource_slice,
     together,
 )
-from tests.support.expect import Planned, planned
+from tests.support.expect import OPEN_POOL, Planned, planned
 
 MODEL = f'device.attributes["{DRIVER}"].model'
 GOODS = catalog(
@@ -304,3 +309,30 @@ def test_the_order_of_documents_does_not_matter() -> None:
     forth = planned(*documents, catalog=GOODS, strategy="cost").json
     back = planned(*reversed(documents), catalog=GOODS, strategy="cost").json
     assert forth == back
+
+
+def moved(*more: Json) -> str | None:
+    """Return where the pod of one node goes if that node goes, None where it cannot."""
+    running = pod(node="n1", spec={**claiming("mine"), "nodeName": "n1"})
+    documents = [
+        OPEN_POOL,
+        device_class(),
+        node("n1"),
+        node("n2"),
+        resource_slice("s1", device("d0"), node="n1", pool="n1"),
+        resource_slice("s2", device("d0"), node="n2", pool="n2"),
+        resource_claim("mine", allocated=["d0"], node="n1", pool="n1", reserved=["pod"]),
+        running,
+        *more,
+    ]
+    state = ClusterState.of([read for item in documents if (read := manifest.parse(item))])
+    asked = WhatIf(state, state.pods, (), codec.read(GOODS), Policy(strategy="first-fit"))
+    answer = asked.without(["n1"], launching=False)
+    return next((item.node for item in answer.placements), None)
+
+
+def test_claims_move_with_their_pods() -> None:
+    """Disruption moves a pod with a claim to a node whose devices are free, and to no other."""
+    assert moved() == "n2"
+    busy = resource_claim("busy", allocated=["d0"], node="n2", pool="n2", reserved=["other"])
+    assert moved(busy) is None
