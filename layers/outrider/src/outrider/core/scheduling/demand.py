@@ -50,6 +50,8 @@ class SpreadUse:
     min_domains: int | None
     counts_itself: bool
     nodes: NodeFilter
+    rule: NodeRule  # what the pod must have of a node, whatever it prefers: who serves it (rule 4)
+    tolerations: tuple[Toleration, ...]
     soft: bool = False
 
 
@@ -111,6 +113,7 @@ class _Step:
     apart: tuple[int, ...]
     wanted_apart: tuple[int, ...]
     holds: tuple[int, ...]
+    rule: NodeRule  # of the requirements alone
 
 
 @dataclass(eq=False)
@@ -278,6 +281,7 @@ class Demands:
             apart=(*(tally(term) for term in bound.anti_affinity), *wanted_apart),
             wanted_apart=wanted_apart,
             holds=tuple(self._owner_tally(term, namespace, labels) for term in bound.anti_affinity),
+            rule=node_rule(constraints),
         )
 
     def _together(
@@ -322,6 +326,8 @@ class Demands:
                 min_domains=spread.min_domains,
                 counts_itself=tally in members,
                 nodes=nodes,
+                rule=step.rule,
+                tolerations=pod.constraints.tolerations,
                 soft=soft,
             )
             for tally, spread, nodes, soft in step.spreads

@@ -56,6 +56,8 @@ class Problem:
     _hopeless: dict[int, bool] = field(default_factory=dict)
     _universes: dict[tuple[object, ...], frozenset[str]] = field(default_factory=dict)
     _domains: dict[int, frozenset[str]] = field(default_factory=dict)
+    _universe_of: dict[tuple[int, int], frozenset[str]] = field(default_factory=dict)
+    _servers: dict[tuple[object, ...], tuple[int, ...]] = field(default_factory=dict)
 
     def tolerated(self, taints: tuple[Taint, ...], tolerations: tuple[Toleration, ...]) -> bool:
         """Return whether all *taints* are tolerated."""
@@ -103,7 +105,11 @@ class Problem:
         """Return whether some NodePool could make a node for a pod of *ask*, size aside."""
         known = self._launchable.get(ask.index)
         if known is None:
-            known = any(bool(self.rows(ask, shelf).any()) for shelf in self.shelves)
+            known = (
+                any(self._serving(ask, use) for use in ask.spreads)
+                if ask.spreads
+                else any(bool(self.rows(ask, shelf).any()) for shelf in self.shelves)
+            )
             self._launchable[ask.index] = known
         return known
 
@@ -197,8 +203,15 @@ class Problem:
 
     def universe(self, ask: Ask, use: SpreadUse) -> frozenset[str]:
         """Return the domains over which a spread of *ask* is measured (rule 4)."""
+        known = self._universe_of.get((ask.index, use.tally))
+        if known is None:
+            known = self._universe(ask, use) | self._held(use.tally)
+            self._universe_of[ask.index, use.tally] = known
+        return known
+
+    def _universe(self, ask: Ask, use: SpreadUse) -> frozenset[str]:
         key = self.tallies.items[use.tally].key
-        serving = tuple(shelf.index for shelf in self.shelves if self.rows(ask, shelf).any())
+        serving = self._serving(ask, use)
         identity = (key, use.nodes, serving)
         known = self._universes.get(identity)
         if known is None:
@@ -214,7 +227,29 @@ class Problem:
                 found |= self.values(shelf, key, mask if limit is None else mask & limit)
             known = frozenset(found)
             self._universes[identity] = known
-        return known | self._held(use.tally)
+        return known
+
+    def _serving(self, ask: Ask, use: SpreadUse) -> tuple[int, ...]:
+        """Return the shelves that can serve a pod of *ask*, its size and its wishes aside.
+
+        A preference that binds for now must not make domains disappear: kube-scheduler counts
+        pods in them all the same.
+        """
+        identity = (use.rule, use.tolerations, ask.volumes.launch_rule)
+        known = self._servers.get(identity)
+        if known is None:
+            known = tuple(
+                shelf.index
+                for shelf in self.shelves
+                if self.tolerated(blocking(shelf.pool.taints), use.tolerations)
+                and (
+                    shelf.rows
+                    & self.rule_rows(shelf, use.rule)
+                    & self.rule_rows(shelf, ask.volumes.launch_rule)
+                ).any()
+            )
+            self._servers[identity] = known
+        return known
 
     def _held(self, tally: int) -> frozenset[str]:
         """Return the domains that pods are in already, also on nodes that are no places."""

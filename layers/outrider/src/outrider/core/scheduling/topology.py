@@ -80,13 +80,16 @@ class Topology:
         return self.problem.tallies.items[tally].key
 
     def _evenly(self, ask: Ask, use: SpreadUse) -> frozenset[str]:
-        universe = self.problem.universe(ask, use)
         numbers = self.counts.by_domain[use.tally]
-        least = min((numbers.get(domain, 0) for domain in universe), default=0)
-        if use.min_domains is not None and len(universe) < use.min_domains:
+        domains = self.problem.universe(ask, use)
+        planned = {domain for domain, count in numbers.items() if count}
+        if not planned <= domains:  # nodes that are planned for others are domains as well
+            domains = domains | planned
+        least = min((numbers.get(domain, 0) for domain in domains), default=0)
+        if use.min_domains is not None and len(domains) < use.min_domains:
             least = 0
         most = use.max_skew + least - use.counts_itself
-        return frozenset(domain for domain in universe if numbers.get(domain, 0) <= most)
+        return frozenset(domain for domain in domains if numbers.get(domain, 0) <= most)
 
     def _nearby(
         self, near: NearUse, key: str, only: frozenset[str] | None
