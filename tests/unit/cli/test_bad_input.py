@@ -170,14 +170,19 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return shown.err
 
 
-@pytest.mark.parametrize("name", BAD)
-@pytest.mark.parametrize("verb", [["plan"], ["explain", "team/a"], ["disrupt"]])
+CASES = [
+    (name, verb)
+    for name in BAD
+    for verb in (["plan"], ["explain", "team/a"], ["disrupt"])
+    if verb == ["plan"] or "ten megabytes" not in name  # as slow for one verb as for another
+]
+
+
+@pytest.mark.parametrize(("name", "verb"), CASES)
 def test_bad_manifests(
     name: str, verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every verb that reads manifests says which file, object and field is wrong."""
-    if verb != ["plan"] and "ten megabytes" in name:
-        pytest.skip("as slow for one verb as for another")
     text, fault = BAD[name]
     path = tmp_path / "in.yaml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)

@@ -19,7 +19,7 @@ import orjson
 
 from outrider.apis import quantity
 from outrider.cli import options
-from outrider.core.scheduling.result import Launch, Plan
+from outrider.core.scheduling.result import Choice, Launch, Plan
 
 SOME_UNPLACED = 3
 
@@ -163,17 +163,19 @@ def launch_shown(launch: Launch) -> dict[str, Any]:
         ],
         "requests": quantity.listing(launch.requests),
         "instanceTypes": list(launch.instance_types),
-        "offerings": [
-            {
-                "instanceType": choice.instance_type,
-                "zone": choice.zone,
-                "capacityType": choice.capacity_type,
-                "pricePerHour": _money(choice.price_per_hour),
-                **({"reservationId": choice.reservation_id} if choice.reservation_id else {}),
-            }
-            for choice in launch.choices
-        ],
+        "offerings": [choice_shown(choice) for choice in launch.choices],
         "pricePerHour": _money(launch.price_per_hour),
+    }
+
+
+def choice_shown(choice: Choice) -> dict[str, Any]:
+    """Return one way to buy a node as JSON."""
+    return {
+        "instanceType": choice.instance_type,
+        "zone": choice.zone,
+        "capacityType": choice.capacity_type,
+        "pricePerHour": _money(choice.price_per_hour),
+        **({"reservationId": choice.reservation_id} if choice.reservation_id else {}),
     }
 
 

@@ -7,33 +7,38 @@ kind, count, price and reason.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from outrider.core.resources import Resources
 from outrider.core.scheduling.result import Launch, Plan
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 LISTED = 3
 WIDE = 140  # where nobody says how wide the paper is
+ROOMY = 120  # the table folds its cells below this
 GIB = 1024**3
 
 
-def print_plan(answer: Plan, summary: Mapping[str, Any]) -> None:
-    """Print *answer* and, as the closing line, what its *summary* says."""
-    from rich.box import SIMPLE_HEAD
+def print_plan(answer: Plan, summary: Mapping[str, Any], width: int | None = None) -> None:
+    """Print *answer* and, as the closing line, what its *summary* says.
+
+    On paper narrower than the table wants (a terminal's *width* is its own), a kind of node is two
+    lines instead of a row.
+    """
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDE
-    if answer.launches:
-        table = Table(box=SIMPLE_HEAD, title="Launches", title_justify="left", pad_edge=False)
-        for heading, justify in _COLUMNS:
-            table.add_column(heading, justify=justify, overflow="fold")
-        for kind, launches in _kinds(answer.launches).items():
-            table.add_row(str(len(launches)), *kind, _ways(launches))
-        console.print(table)
+    if width or not console.is_terminal:
+        console.width = width or WIDE
+    if answer.launches and console.width >= ROOMY:
+        console.print(_table(answer))
+    elif answer.launches:
+        console.print("Launches")
+        for line in _lines(answer):
+            console.print(line)
     if answer.placements:
         console.print("Placements on what exists")
         for node, count in sorted(Counter(item.node for item in answer.placements).items()):
@@ -45,6 +50,24 @@ def print_plan(answer: Plan, summary: Mapping[str, Any]) -> None:
             for node_pool, message, code in why:
                 console.print(f"    {node_pool or 'no NodePool'}: {message} ({code})")
     console.print(_closing(summary))
+
+
+def _table(answer: Plan) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, title="Launches", title_justify="left", pad_edge=False)
+    for heading, justify in _COLUMNS:
+        table.add_column(heading, justify=justify, overflow="fold")
+    for kind, launches in _kinds(answer.launches).items():
+        table.add_row(str(len(launches)), *kind, _ways(launches))
+    return table
+
+
+def _lines(answer: Plan) -> Iterator[str]:
+    for (cheapest, price, pool, holds, pods), launches in _kinds(answer.launches).items():
+        yield f"  [bold]{len(launches)} x {cheapest}[/bold] at ${price}/h each, {pool}"
+        yield f"    {pods}: {holds}; {_ways(launches)} ways to buy"
 
 
 _COLUMNS: tuple[tuple[str, Any], ...] = (

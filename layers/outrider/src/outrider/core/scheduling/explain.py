@@ -1,8 +1,9 @@
 """explain: the reasoning for one pod, placed or not.
 
 Decides which constraints dropped which NodePools, types, zones and capacity types, in the order in
-which they bite, and what was chosen in the end. It plans all pods as `plan` does and looks at one.
-Refuses to plan differently for being watched.
+which they bite, what was chosen in the end, and why no other pool was. It plans all pods as `plan`
+does and looks at one: the funnels are that pod's alone, before anything else takes room. Refuses to
+plan differently for being watched.
 """
 
 from __future__ import annotations
@@ -11,40 +12,64 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
+
 from outrider.apis.labels import CAPACITY_TYPE, ZONE
 from outrider.apis.pod import Pod
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
+from outrider.core.resources import Resources
 from outrider.core.scheduling import devices
 from outrider.core.scheduling.compile import compiled
+from outrider.core.scheduling.demand import Ask
 from outrider.core.scheduling.plan import plan
 from outrider.core.scheduling.policy import DEFAULT, Policy
-from outrider.core.scheduling.reasons import steps
-from outrider.core.scheduling.result import Launch, Placement, Plan, Reason, Rejection
+from outrider.core.scheduling.reasons import Step, steps
+from outrider.core.scheduling.result import Choice, Launch, Placement, Plan, Reason, Rejection
 from outrider.core.scheduling.run import Run
-from outrider.core.scheduling.supply import Market, Mask, distinct
+from outrider.core.scheduling.shelf import Shelf
+from outrider.core.scheduling.supply import Market, Mask, distinct, holding
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is left of a pool's offerings after one constraint, and what fell to it."""
+    """What is left of a pool's offerings after one constraint, and what fell to it.
+
+    `reason` names the nearest miss where nothing is left.
+    """
 
     constraint: str
     types: int
+    offerings: int
     zones: tuple[str, ...]
     capacity_types: tuple[str, ...]
     dropped_types: tuple[str, ...]
     dropped_zones: tuple[str, ...]
     dropped_capacity_types: tuple[str, ...]
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PoolStory:
-    """One NodePool: why it takes no part, or what each constraint left of it."""
+    """One NodePool: why it takes no part, or what each constraint left of it.
+
+    `cheapest` is the cheapest offering that is left for this pod, alone on a node.
+    """
 
     node_pool: str
     reason: Reason | None
     steps: tuple[Left, ...] = ()
+    weight: int = 0
+    cheapest: Choice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """Nodes and NodeClaims in flight: all, those the pod may run on, those with room for it."""
+
+    nodes: int
+    suitable: int
+    roomy: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +77,9 @@ class Explanation:
     """One pod: its place, its launch or its rejection, and the pools' stories."""
 
     pod: str
+    requests: Resources
+    existing: Existing
+    types: int  # in the catalogue
     pools: tuple[PoolStory, ...]
     relaxed: int
     placement: Placement | None = None
@@ -81,18 +109,19 @@ def explain(
     level = next((place for place, ask in enumerate(asks) if not problem.hopeless(ask)), -1)
     ask = asks[level]
     stories = [PoolStory(name, reason) for name, reason in alone.unusable.items()]
-    for shelf in problem.shelves:
-        told = []
-        before = shelf.base
-        for step in steps(run, ask, shelf):
-            told.append(_left(problem.market, step.constraint, before, step.rows))
-            before = step.rows
-            if not step.rows.any():
-                break
-        reason = _reason_in(answer, key, shelf.name)
-        stories.append(PoolStory(shelf.name, reason, tuple(told)))
+    stories += [
+        _story(run, ask, shelf, _reason_in(answer, key, shelf.name)) for shelf in problem.shelves
+    ]
+    suitable = problem.suitable_places(ask)
     return Explanation(
         pod=key,
+        requests=ask.requests,
+        existing=Existing(
+            len(problem.table.places),
+            int(suitable.sum()),
+            int((suitable & holding(problem.table.room, ask.request)).sum()),
+        ),
+        types=len(problem.market.types),
         pools=tuple(sorted(stories, key=lambda story: story.node_pool)),
         relaxed=level % len(asks),
         placement=next((item for item in answer.placements if item.pod == key), None),
@@ -108,10 +137,28 @@ def _reason_in(answer: Plan, key: str, node_pool: str) -> Reason | None:
     return None
 
 
-def _left(market: Market, constraint: str, before: Mask, after: Mask) -> Left:
+def _story(run: Run, ask: Ask, shelf: Shelf, reason: Reason | None) -> PoolStory:
+    market = run.problem.market
+    told = []
+    before = shelf.base
+    for step in steps(run, ask, shelf):
+        told.append(_left(market, step, before))
+        before = step.rows
+        if not step.rows.any():
+            break
+    left = np.flatnonzero(before)
+    cheapest = market.choices(left[np.argsort(market.rank[left])][:1])
+    return PoolStory(
+        shelf.name, reason, tuple(told), shelf.pool.weight, cheapest[0] if cheapest else None
+    )
+
+
+def _left(market: Market, step: Step, before: Mask) -> Left:
+    after = step.rows
     return Left(
-        constraint=constraint,
+        constraint=step.constraint,
         types=len(distinct(market.row_type[after])),
+        offerings=int(after.sum()),
         zones=_values(market, ZONE, after),
         capacity_types=_values(market, CAPACITY_TYPE, after),
         dropped_types=_fallen(_types(market, before), _types(market, after)),
@@ -119,6 +166,7 @@ def _left(market: Market, constraint: str, before: Mask, after: Mask) -> Left:
         dropped_capacity_types=_fallen(
             _values(market, CAPACITY_TYPE, before), _values(market, CAPACITY_TYPE, after)
         ),
+        reason=None if after.any() else step.message(),
     )
 
 
