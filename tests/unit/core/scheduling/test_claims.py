@@ -284,6 +284,26 @@ def test_too_many_combinations() -> None:
     assert "27 combinations" in answer.reason("pod")
 
 
+def test_an_alternative_that_fails_spoils_those_after_it() -> None:
+    """Where an earlier alternative has no answer, kube-scheduler aborts: the next is no way out."""
+    broken = request("first", f'device.attributes["{DRIVER}"].nothing == 1')
+    answer = plan(claim_template("t", first_of("r", broken, request("second"))), user())
+    assert answer.rejected() == {"pod": {"DynamicResources"}}
+    never = request("first", "device.driver == 'nobody'")
+    answer = plan(claim_template("t", first_of("r", never, request("second"))), user())
+    assert answer.types("pod") == {"one", "four"}
+
+
+def test_an_advertised_extended_resource_stays_one() -> None:
+    """Where a device plugin, or an overlay, serves a resource, its DeviceClass is not asked."""
+    goods = catalog(
+        instance_type("plugged", gpu=2, price=5.0),
+        instance_type("claimed", devices=[publishing(2, model="a")]),
+    )
+    answer = planned(device_class(extendedResourceName="nvidia.com/gpu"), pod(gpu=1), catalog=goods)
+    assert answer.types("pod") == {"plugged"}
+
+
 def test_agreement_on_what_cannot_be_known() -> None:
     """A constraint on an attribute that only the running node has is not judged; one device
     agrees with itself."""

@@ -65,7 +65,7 @@ def allot(
     if not any(pod.resource_claims for pod in pods) and not state.device_classes:
         return Allotment(tuple(pods))
     claims = Claims(state, pods, _advertised(state, catalog))
-    concerned = [pod for pod in pods if claims.concern(pod)]
+    concerned = claims.concerned(pods)
     if not concerned:
         return Allotment(tuple(pods))
     picked = choice or {}
@@ -108,10 +108,14 @@ def _advertised(state: ClusterState, catalog: Catalog) -> Callable[[str], bool]:
     """Return a test whether a device plugin serves an extended resource, on a type or a node."""
 
     def test(resource: str) -> bool:
-        return any(resource in node.capacity for node in state.nodes) or any(
-            resource in kind.capacity
-            or (kind.ec2 is not None and resource in gpus.devices(kind.ec2))
-            for kind in catalog.instance_types
+        return (
+            any(resource in node.capacity for node in state.nodes)
+            or any(resource in overlay.spec.capacity for overlay in state.overlays)
+            or any(
+                resource in kind.capacity
+                or (kind.ec2 is not None and resource in gpus.devices(kind.ec2))
+                for kind in catalog.instance_types
+            )
         )
 
     return test

@@ -49,10 +49,21 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One kind of device that somebody asks for."""
+    """One kind of device that somebody asks for.
+
+    `before` are alternatives that are tried first: where one of them fails, so does all of it.
+    """
 
     filter: Filter
     agreements: tuple[Agreement, ...] = ()
+    before: tuple[Filter, ...] = ()
+
+    @property
+    def expressions(self) -> frozenset[str]:
+        """Return every expression that is evaluated on the way."""
+        members = (each for item in self.agreements for each in item.members)
+        every = (self.filter, *members, *self.before)
+        return frozenset(text for item in every for text in item.expressions)
 
     @property
     def order(self) -> tuple[object, ...]:
@@ -64,6 +75,7 @@ class Wanted:
                 (item.attribute, tuple(member.expressions for member in item.members))
                 for item in self.agreements
             ),
+            tuple(map(_by_text, self.before)),
         )
 
 
@@ -134,9 +146,18 @@ class Claims:
             for device in claim.held
         }
 
-    def concern(self, pod: Pod) -> bool:
-        """Return whether *pod* asks for devices at all."""
-        return bool(pod.resource_claims) or any(map(self._class_of, pod.requests))
+    def concerned(self, pods: Iterable[Pod]) -> list[Pod]:
+        """Return those of *pods* that ask for devices at all."""
+        by_requests: dict[int, bool] = {}  # pods of one owner share theirs
+
+        def claims_by_name(pod: Pod) -> bool:
+            known = by_requests.get(id(pod.requests))
+            if known is None:
+                known = any(map(self._class_of, pod.requests))
+                by_requests[id(pod.requests)] = known
+            return known
+
+        return [pod for pod in pods if pod.resource_claims or claims_by_name(pod)]
 
     def asked(self, pod: Pod, choice: int = 0) -> Asked:
         """Return what *pod* asks, the *choice*-th of its combinations of alternatives."""
@@ -245,11 +266,16 @@ class Claims:
         if exact > MOST_DEVICES:
             raise _Refused(f"{words}: {exact} devices are more than a claim holds ({MOST_DEVICES})")
         filters = {item.name: self._filter(words, item) for item in requests}
+        before = {
+            item.name: tuple(self._filter(words, each) for each in options[: options.index(item)])
+            for item, options in zip(requests, spec.requests, strict=True)
+        }
         return tuple(
             Need(
                 wanted=Wanted(
                     filters[item.name],
                     tuple(_agreements(item, requests, filters, spec.constraints)),
+                    before[item.name],
                 ),
                 count=item.count,
                 mode=modes[item.name],

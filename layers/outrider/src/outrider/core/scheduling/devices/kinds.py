@@ -223,8 +223,7 @@ def _every(wanted: Wanted, supply: Supply) -> Groups:
 
 def _problem(wanted: Wanted, anywhere: Iterable[DeviceGroup]) -> str:
     """Return why *wanted* cannot be judged on any node, "" where it can on some."""
-    members = {wanted.filter, *(each for item in wanted.agreements for each in item.members)}
-    for expression in sorted({text for member in members for text in member.expressions}):
+    for expression in sorted(wanted.expressions):
         try:
             selector(expression)
         except Unjudgeable as why:

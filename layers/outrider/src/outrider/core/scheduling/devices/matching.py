@@ -35,6 +35,8 @@ def takes(wanted: Filter, group: DeviceGroup) -> bool:
 
 def usable(wanted: Wanted, supply: Supply, *, also_held: bool = False) -> Groups:
     """Return the groups of *supply* that *wanted* can take; raise Unjudgeable if none can say."""
+    for earlier in wanted.before:
+        _whole(earlier, supply, also_held=also_held)
     found = _whole(wanted.filter, supply, also_held=also_held)
     for agreement in wanted.agreements:
         found &= _agreeing(agreement, found, supply, also_held=also_held)
