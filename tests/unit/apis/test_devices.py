@@ -91,7 +91,15 @@ def test_classes() -> None:
 @pytest.mark.parametrize(
     ("spec", "path"),
     [
-        ({"requests": [{"name": "r", "exactly": {"count": 1}}]}, "requests[0].exactly.deviceClassName"),
+        (
+            {"requests": [{"name": "r", "exactly": {"count": 1}}]},
+            "requests[0].exactly.deviceClassName",
+        ),
+        ({"requests": [request("a"), request("a")]}, "requests[1].name"),
+        (
+            {"requests": [request("a")], "constraints": [together("d.io/x", "b")]},
+            "constraints[0].requests",
+        ),
         ({"requests": [request(count=0)]}, "requests[0].exactly.count"),
         ({"requests": [request(allocationMode="Some")]}, "requests[0].exactly.allocationMode"),
     ],

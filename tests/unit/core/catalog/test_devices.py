@@ -130,7 +130,10 @@ def test_an_empty_list_is_stated_too() -> None:
     [
         ({"count": 1}, "devices[0].driver"),
         ({"driver": "d", "count": 0}, "devices[0].count"),
-        ({"driver": "d", "capacity": {"memory": {"value": "lots"}}}, "devices[0].capacity[memory]"),
+        (
+            {"driver": "d", "capacity": {"memory": {"value": "lots"}}},
+            "devices[0].capacity[memory].value",
+        ),
         ({"driver": "d", "attributes": {"a": {"int": "x"}}}, "devices[0].attributes[a].int"),
         ({"driver": "d", "attributes": {"a": 1.5}}, "devices[0].attributes[a]"),
     ],

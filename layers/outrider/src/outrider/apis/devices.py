@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from outrider.apis import meta
+from outrider.apis import meta, quantity
 from outrider.apis.fields import (
     Json,
+    at,
     integer,
     join,
     mapping,
@@ -200,21 +201,43 @@ def _claim(spec: Json, path: str) -> ClaimSpec:
     where = join(path, "devices")
     constraints = objects(devices, "constraints", where)
     beyond = [item for item in constraints if not item.get("matchAttribute")]
+    requests = tuple(
+        _alternatives(item, f"{where}.requests[{index}]")
+        for index, item in enumerate(objects(devices, "requests", where))
+    )
+    _check_names(requests, where)
     return ClaimSpec(
-        requests=tuple(
-            _alternatives(item, f"{where}.requests[{index}]")
-            for index, item in enumerate(objects(devices, "requests", where))
-        ),
+        requests=requests,
         constraints=tuple(
-            MatchConstraint(
-                strings(item, "requests", f"{where}.constraints"),
-                string(item, "matchAttribute", f"{where}.constraints"),
-            )
-            for item in constraints
+            _constraint(item, requests, f"{where}.constraints[{index}]")
+            for index, item in enumerate(constraints)
             if item.get("matchAttribute")
         ),
         beyond=_other_constraint(beyond[0]) if beyond else "",
     )
+
+
+def _check_names(requests: tuple[tuple[DeviceRequest, ...], ...], path: str) -> None:
+    seen: set[str] = set()
+    for index, options in enumerate(requests):
+        for option in options:
+            if option.name in seen:
+                raise InvalidManifest(
+                    f"{option.name!r} is there twice", path=f"{path}.requests[{index}].name"
+                )
+            seen.add(option.name)
+
+
+def _constraint(
+    item: Json, requests: tuple[tuple[DeviceRequest, ...], ...], path: str
+) -> MatchConstraint:
+    known = {option.name for options in requests for option in options}
+    known |= {name.partition("/")[0] for name in known}
+    named = strings(item, "requests", path)
+    for name in named:
+        if name not in known:
+            raise InvalidManifest(f"{name!r} is no request", path=join(path, "requests"))
+    return MatchConstraint(named, string(item, "matchAttribute", path))
 
 
 def _other_constraint(item: Json) -> str:
@@ -338,6 +361,7 @@ def _capacity(value: object, path: str) -> str:
     stated = value.get("value") if isinstance(value, Mapping) else value
     if isinstance(stated, bool) or not isinstance(stated, (int, str)):
         raise InvalidManifest("must be a quantity", path=join(path, "value"))
+    at(join(path, "value"), quantity.whole, str(stated))
     return str(stated)
 
 

@@ -191,8 +191,6 @@ def _device_group(item: Json, path: str) -> DeviceGroup:
     if not driver:
         raise InvalidManifest("must be a non-empty string", path=f"{path}.driver")
     device = parse_device(item, path)
-    for name, stated in device.capacity.items():
-        fields.at(f"{path}.capacity[{name}]", quantity.exact, stated)
     unknown = frozenset(fields.strings(item, "unknown", path))
     return DeviceGroup(
         driver=driver,
