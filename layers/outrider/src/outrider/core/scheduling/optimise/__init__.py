@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from outrider.apis.labels import CAPACITY_TYPE, SPOT
 from outrider.core.scheduling import queue
 from outrider.core.scheduling.bins import Contents
-from outrider.core.scheduling.demand import Ask
+from outrider.core.scheduling.demand import Ask, PodClass
 from outrider.core.scheduling.optimise.bound import lower_bound
 from outrider.core.scheduling.optimise.greedy import Greedy
 from outrider.core.scheduling.optimise.worth import planned_price
@@ -69,19 +70,32 @@ def best(
     found = plain
     ceiling = (plain.missing, plain.run.price_per_hour + _CLOSE)
     bound = lower_bound(problem, _placed(plain))
+    settled = False  # the bound is of the whole problem, at the prices that are paid
     for rival in _rivals(problem, contents, order, expired):
         if (rival.missing, rival.run.price_per_hour) <= ceiling and rival.order < found.order:
             found = rival
         if rival.bound is not None and not rival.left:
             bound = max(bound, rival.bound)
+            settled = _is_planned_as_paid(problem)
         if (found.run.price_per_hour <= bound + _CLOSE and not found.left) or expired():
             break
     # The bound is over plans that place the same pods as the one that is taken.
     if found.left.keys() != plain.left.keys():
         bound = lower_bound(problem, _placed(found))
-    if len(order) > _FEW and found.run.price_per_hour > bound * _LOOSE and not expired():
+        settled = False
+    is_loose = len(order) > _FEW and found.run.price_per_hour > bound * _LOOSE
+    if is_loose and not settled and not expired():
         bound = max(bound, _proven(found, expired))
     return replace(found, bound=min(bound, found.run.price_per_hour))
+
+
+def _is_planned_as_paid(problem: Problem) -> bool:
+    """Return whether prices to plan with are those that are paid: no Spot at its usual price."""
+    column = problem.market.column(CAPACITY_TYPE)
+    if column is None or problem.policy.spot_flexibility <= 1:
+        return True
+    spot = column.where(lambda item: item.single == SPOT)
+    return not any((shelf.rows & spot).any() for shelf in problem.shelves)
 
 
 def _proven(solution: Solution, expired: Expired) -> float:
@@ -121,6 +135,8 @@ def _rivals(
         if solution is None:
             break
         yield solution
+        if solution.bound is not None and not solution.left:
+            return  # nothing ties the pods: greedy has not been seen to beat the kernel then
     if many:
         return
     for orders in (order, queue.by_accelerators(problem.pods, order)):
@@ -157,11 +173,7 @@ def _by_patterns(
         return None
     for zonal in (True, False):
         run = Run.of(problem, contents)
-        waiting: dict[int, Ask] = {}
-        for pod in order:
-            ask = _first_hopeful(problem, pod)
-            if not run.place_on_node(pod, ask):
-                waiting[pod] = ask
+        waiting = _after_places(run, order)
         patterns = Patterns(run, careful, zonal)
         patterns.fill(waiting, expired)
         if not patterns.broken:
@@ -174,7 +186,16 @@ def _by_patterns(
     return Solution(run, left, stage, patterns.bound)
 
 
-def _first_hopeful(problem: Problem, pod: int) -> Ask:
-    """Return the first ask of a pod's ladder that anything could meet, else the last."""
-    asks = problem.classes[pod].asks
-    return next((ask for ask in asks if not problem.hopeless(ask)), asks[-1])
+def _after_places(run: Run, order: Sequence[int]) -> dict[int, Ask]:
+    """Put the pods of *order* on existing nodes; return those left, each with its first ask that
+    anything could meet, else the last."""
+    problem = run.problem
+    hopeful: dict[PodClass, Ask] = {}
+    for known in dict.fromkeys(map(problem.classes.__getitem__, order)):
+        hopeful[known] = next(
+            (ask for ask in known.asks if not problem.hopeless(ask)), known.asks[-1]
+        )
+    asks = {pod: hopeful[problem.classes[pod]] for pod in order}
+    if not problem.table.size:
+        return asks
+    return {pod: ask for pod, ask in asks.items() if not run.place_on_node(pod, ask)}

@@ -54,7 +54,11 @@ class Gatherer:
         refused = quarrelling(self.run.problem, asks)
         followers = {pod for group in company.values() for pod in group[1:]}
         found: dict[tuple[object, ...], Kind] = {}
+        free: dict[int, Kind] = {}  # of asks that nothing ties to others: one kind for all
         for pod, ask in asks.items():
+            if ask.index in free:
+                free[ask.index].pods.append(pod)
+                continue
             if pod in followers or ask.index in refused or not self._is_packable(ask):
                 continue
             if self._is_doubtful(ask):
@@ -66,6 +70,8 @@ class Gatherer:
             kind = self._settled_kind(pod, ask, members, found)
             if kind is not None:
                 kind.pods.append(pod)
+                if not ask.tied:
+                    free[ask.index] = kind
         return list(found.values())
 
     def _settled_kind(
