@@ -235,7 +235,7 @@ def _catalogue(draw: random.Random) -> Json:
                 offering(zone, "spot", round(price * draw.uniform(0.3, 1.1), 4)) for zone in zones
             ]
         if _rarely(draw, 6):
-            count = draw.randint(0, 2)
+            count = draw.randint(1, 2)
             sold.append(offering(zones[0], "reserved", 0.0, reservation=f"cr-{place}", count=count))
         found.append(
             instance_type(

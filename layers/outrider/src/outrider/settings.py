@@ -52,7 +52,9 @@ class Settings(BaseModel):
     initialization_timeout_seconds: int = 1800
     node_cost_per_hour: float = Field(default=0.01, ge=0)
     spot_flexibility: int = Field(default=5, ge=1)
+    most_pods_per_node: int | None = Field(default=None, ge=1)
     minimum_saving: float = Field(default=0.05, ge=0, lt=1)
+    moves_a_day: int = Field(default=2, ge=1)
     seed_warm_up: WarmUp = WarmUp.RATE
     seed_rate: int = Field(default=300, ge=100, le=300)
     seed_retention_days: int = Field(default=30, ge=1)

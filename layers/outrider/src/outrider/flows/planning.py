@@ -35,6 +35,7 @@ def policy_of(world: World) -> Policy:
     return Policy(
         node_cost_per_hour=settings.node_cost_per_hour,
         spot_flexibility=settings.spot_flexibility,
+        most_pods_per_node=settings.most_pods_per_node,
     )
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from outrider.apis.labels import GPU_SHARING, HOSTNAME, NODEPOOL, PAUSED
 from outrider.apis.placement import PREFER_NO_SCHEDULE
 from outrider.apis.pod import Pod
@@ -74,6 +76,7 @@ def compiled(
     goods = market(overlays.priced(catalog, stated))
     pools, unusable = usable(state)
     shelves = _shelves(state, pools, goods, axis, facts, daemons, stated, devices)
+    _bounded(shelves, axis, policy.most_pods_per_node)
     volumes = Volumes(state)
     pods = volumes.together(pods)
     of_types = {kind.name: kind for kind in catalog.instance_types}
@@ -158,6 +161,14 @@ def _unready(kind: str, item: NodePool | EC2NodeClass | None) -> str:
         ready = item.status.condition("Ready")
         return f"{what} not ready" + (f": {ready.message}" if ready and ready.message else "")
     return ""
+
+
+def _bounded(shelves: Iterable[Shelf], axis: Axis, most: int | None) -> None:
+    """Let no new node of *shelves* hold more pods than *most*, its DaemonSets' aside."""
+    if most is not None:
+        place = axis.names.index("pods")
+        for each in shelves:
+            each.room[:, place] = np.minimum(each.room[:, place], most)
 
 
 def _axis(pods: Sequence[Pod], daemons: Iterable[daemon_sets.Daemon]) -> Axis:

@@ -20,7 +20,7 @@ from outrider.core.scheduling.bins import Contents
 from outrider.core.scheduling.demand import Ask, PodClass
 from outrider.core.scheduling.optimise.bound import lower_bound
 from outrider.core.scheduling.optimise.greedy import Greedy
-from outrider.core.scheduling.optimise.worth import planned_price
+from outrider.core.scheduling.optimise.worth import planned_price, shown_price
 from outrider.core.scheduling.problem import Problem
 from outrider.core.scheduling.run import Run
 
@@ -68,11 +68,11 @@ def best(
 ) -> Solution:
     """Return the best solution found before *expired* says stop; *plain* is first fit's."""
     found = plain
-    ceiling = (plain.missing, plain.run.price_per_hour + _CLOSE)
+    ceiling = (plain.missing, shown_price(plain.run) + _CLOSE)
     bound = lower_bound(problem, _placed(plain))
     settled = False  # the bound is of the whole problem, at the prices that are paid
     for rival in _rivals(problem, contents, order, expired):
-        if (rival.missing, rival.run.price_per_hour) <= ceiling and rival.order < found.order:
+        if rival.order < found.order and (rival.missing, shown_price(rival.run)) <= ceiling:
             found = rival
         if rival.bound is not None and not rival.left:
             bound = max(bound, rival.bound)
@@ -119,7 +119,7 @@ def _proven(solution: Solution, expired: Expired) -> float:
 def _placed(solution: Solution) -> dict[int, Ask]:
     """Return the pods that have a place, each with the least that it asks."""
     run = solution.run
-    pods = [*run.placements, *(pod for known in run.bins for pod, _ in known.pods)]
+    pods = [*run.placements, *(pod for known in run.bins for pod in known.members)]
     return {pod: run.problem.classes[pod].asks[-1] for pod in pods}
 
 
@@ -178,7 +178,7 @@ def _by_patterns(
         patterns.fill(waiting, expired)
         if not patterns.broken:
             break
-    done = {pod for known in run.bins for pod, _ in known.pods}
+    done = {pod for known in run.bins for pod in known.members}
     rest = [pod for pod in waiting if pod not in done]
     greedy = Greedy(run, problem.policy.node_cost_per_hour)
     left = queue.drain(rest, problem.classes, greedy.place, problem.hopeless, expired)

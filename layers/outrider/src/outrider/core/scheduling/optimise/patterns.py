@@ -23,7 +23,12 @@ from outrider.core.scheduling.optimise.gather import Gatherer
 from outrider.core.scheduling.optimise.goods import Goods, bounded, goods, usual
 from outrider.core.scheduling.optimise.realise import Kind, Realisation
 from outrider.core.scheduling.optimise.units import units
-from outrider.core.scheduling.run import Run
+from outrider.core.scheduling.run import Bin, Move, Run
+from outrider.core.scheduling.shelf import Shelf
+from outrider.core.scheduling.supply import Mask
+
+_ASKED = 64
+"""So many bins are asked whether they take a pod that no pattern took."""
 
 
 @dataclass(eq=False)
@@ -49,7 +54,7 @@ class Patterns:
             kinds = self._round(waiting, expired)
             self.broken = self.broken or any(kind.pods and kind.domains for kind in kinds)
             for known in self.run.bins[opened:]:
-                for pod, _ in known.pods:
+                for pod in known.members:
                     del waiting[pod]
             if not waiting or len(self.run.bins) == opened or expired():
                 break
@@ -72,7 +77,37 @@ class Patterns:
         realisation = Realisation(self.run, kinds, found.types)
         for pattern in packing.patterns:
             realisation.realise(pattern)
+        for kind in kinds:
+            if kind.domains and not kind.followers:
+                self._settle(kind, gatherer.shelves(kind.ask))
         return kinds
+
+    def _settle(self, kind: Kind, shelves: Sequence[Shelf]) -> None:
+        """Give the pods of *kind* that no pattern took a place where others count on them."""
+        run, ask = self.run, kind.ask
+        while kind.pods:
+            moves = [
+                (move, known)
+                for known in (run.bins[index] for index in run.candidates(ask)[:_ASKED].tolist())
+                if run.topology.refuses(ask, known.content) is None
+                and (move := run.settled_move(ask, known.content, kind.domains, known)) is not None
+            ]
+            if moves:
+                move, known = min(moves, key=lambda item: _rise(*item))
+                run.join(kind.pods.popleft(), ask, known, move)
+                continue
+            opened = [
+                move
+                for shelf in shelves
+                if (empty := run.contents.empty(shelf, self._for_sale(shelf))) is not None
+                and (move := run.settled_move(ask, empty, kind.domains, None)) is not None
+            ]
+            if not opened:
+                return
+            run.open(kind.pods.popleft(), ask, min(opened, key=lambda move: move.content.price))
+
+    def _for_sale(self, shelf: Shelf) -> Mask:
+        return shelf.rows & ~self.run.problem.reservations.held
 
     def _is_everything(
         self, asks: Mapping[int, Ask], kinds: Sequence[Kind], packing: Packing
@@ -122,3 +157,7 @@ class Patterns:
             limits=limits,
             cost_per_node=problem.policy.node_cost_per_hour,
         )
+
+
+def _rise(move: Move, known: Bin) -> tuple[float, int]:
+    return move.content.price - known.content.price, known.index

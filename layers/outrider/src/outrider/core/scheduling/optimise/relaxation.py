@@ -148,7 +148,9 @@ def _places(
 ) -> tuple[Floats, NDArray[np.bool_], Floats]:
     """Return what exists as types [P, R], which pods it takes [S, P], and how many of each [P]."""
     table = problem.table
-    takes: Table = np.array([problem.suitable_places(ask) for ask in asks]).reshape(len(asks), table.size)
+    takes: Table = np.array([problem.suitable_places(ask) for ask in asks]).reshape(
+        len(asks), table.size
+    )
     limits = np.array(
         [item.volume_limits.get(EBS_DRIVER, np.inf) for item in table.places], np.float64
     ).reshape(-1, 1)

@@ -51,17 +51,32 @@ Column = tuple[Floats, float, Floats]
 
 
 def _spreads(problem: Problem, asks: Sequence[Ask], *, strict: bool) -> list[Column]:
+    """Return a unit for each hostname spread.
+
+    Strictly, whoever spreads over hostnames at all takes one of every spread that counts it: such
+    pods come first on a node, in any order, and must not be in each other's way. Who is only
+    counted comes after them and takes nothing.
+    """
     items = problem.tallies.items
+    spreading = [
+        [use for use in ask.spreads if items[use.tally].hosted and (strict or not use.soft)]
+        for ask in asks
+    ]
     skews: dict[int, list[int]] = {}
     takers: dict[int, list[int]] = {}
-    for place, ask in enumerate(asks):
-        for use in ask.spreads:
-            counts = use.counts_itself and items[use.tally].hosted
-            if counts and (strict or (problem.launchable(ask) and not use.soft)):
+    for place, uses in enumerate(spreading):
+        for use in uses:
+            if strict or (use.counts_itself and problem.launchable(asks[place])):
                 skews.setdefault(use.tally, []).append(use.max_skew)
                 takers.setdefault(use.tally, []).append(place)
     found: list[Column] = []
     for tally in sorted(skews):
+        if strict:
+            takers[tally] = [
+                place
+                for place, uses in enumerate(spreading)
+                if uses and tally in asks[place].counted
+            ]
         cap = float(min(skews[tally]) if strict else max(skews[tally]))
         found.append((_ones(takers[tally], len(asks)), cap, _left(problem, tally, cap)))
     return found

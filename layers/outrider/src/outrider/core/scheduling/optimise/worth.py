@@ -11,8 +11,21 @@ import numpy as np
 
 from outrider.apis.labels import CAPACITY_TYPE, SPOT
 from outrider.core.packing.flexible import FAR
+from outrider.core.scheduling.alternatives import listed
 from outrider.core.scheduling.bins import Content
 from outrider.core.scheduling.run import Run
+
+
+def shown_price(run: Run) -> float:
+    """Return what the planned nodes of *run* will be shown to cost: their first offerings.
+
+    Where pods are tied to domains the list of a node may hold cheaper ones than the domain that was
+    settled on: any that would have done as well.
+    """
+    if all(tally.hosted for tally in run.problem.tallies.items):
+        return run.price_per_hour
+    price = run.problem.market.price
+    return sum(float(price[rows].min()) for rows in listed(run) if rows.any())
 
 
 def planned_price(run: Run) -> float:
