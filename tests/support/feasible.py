@@ -1,262 +1,338 @@
 """A judge of plans, written from the Kubernetes documentation and from nothing of the planner's.
 
 `violations(documents, catalogue, plan)` takes the manifests, the catalogue and the plan's JSON,
-and returns what is wrong, in words; an empty list is a plan that kube-scheduler will honour. A
-planned node is judged on *every* offering of its list, because EC2 may pick any of them. Where a
-list leaves a topology domain open, every combination is tried, up to a bound. Pods are then
-scheduled one by one, in any order that works, as kube-scheduler would.
-
-It understands what the generators of tests/properties make: it is a judge, not a second planner.
+and returns what is wrong, in words; an empty list is a plan that kube-scheduler will honour and
+that keeps the rules of the command line's contract. A planned node is judged on *every* offering of
+its list, because EC2 may pick any of them; where a list leaves a topology domain open, every
+combination is tried, up to a bound; pods are then scheduled one by one, in any order that works.
+What one pod asks of one node is in `fits`, what pods ask of each other in `crowd`, what may be
+bought and what a list must hold in `goods`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import islice, product
-from typing import Any
 
-Json = Mapping[str, Any]
-HOSTNAME = "kubernetes.io/hostname"
-ZONE = "topology.kubernetes.io/zone"
+from tests.support import crowd, fits
+from tests.support.allocation import unallocated
+from tests.support.cluster import Cluster, mark
+from tests.support.fits import ZONE, Json, Machine, key_of, number
+from tests.support.goods import Option
+
 MOST_COMBINATIONS = 200
-_UNITS = {
-    "": 1,
-    "m": Fraction(1, 1000),
-    "k": 1000,
-    "M": 10**6,
-    "G": 10**9,
-    "Ki": 2**10,
-    "Mi": 2**20,
-    "Gi": 2**30,
-    "Ti": 2**40,
-}
+CODES = frozenset(
+    [
+        "InsufficientResources",
+        "IncompatibleRequirements",
+        "UntoleratedTaint",
+        "TopologySpread",
+        "PodAffinity",
+        "PodAntiAffinity",
+        "VolumeZone",
+        "VolumeLimits",
+        "HostPort",
+        "LimitsExceeded",
+        "NodePoolNotReady",
+        "NoOffering",
+        "MinValues",
+        "Gang",
+        "StaticPool",
+        "InvalidVolume",
+        "DynamicResources",
+    ]
+)
 
 
-def number(text: Any) -> Fraction:
-    """Return a quantity as a number."""
-    body = str(text)
-    digits = body.rstrip("mkMGTKi")
-    return Fraction(digits) * _UNITS[body[len(digits) :]]
-
-
-@dataclass
-class Machine:
-    """One node, existing or planned with one of its offerings."""
-
-    name: str
-    labels: dict[str, str]
-    taints: Sequence[Json]
-    room: dict[str, Fraction]
-    pods: list[Json] = field(default_factory=list)
-    exists: bool = False
-
-
-def violations(documents: Iterable[Json], catalogue: Json, plan: Json) -> list[str]:
+def violations(
+    documents: Iterable[Json],
+    catalogue: Json,
+    plan: Json,
+    *,
+    min_values_policy: str = "Strict",
+    preference_policy: str = "Respect",
+) -> list[str]:
     """Return everything that is wrong with *plan*."""
-    world = _World(list(documents), catalogue)
-    found = [*world.missing(plan), *world.prices(plan), *world.limits(plan), *world.reserved(plan)]
+    world = World(
+        list(documents),
+        catalogue,
+        strict=min_values_policy == "Strict",
+        plain=preference_policy == "Ignore",
+    )
+    found = [
+        *world.missing(plan),
+        *world.prices(plan),
+        *world.limits(plan),
+        *world.reserved(plan),
+        *world.whole_gangs(plan),
+        *world.reasoned(plan),
+        *world.in_turn(plan),
+        *unallocated(world.documents, catalogue, plan),
+    ]
     for launch in plan["launches"]:
-        for offering in launch["offerings"]:
-            machine = world.machine(launch, offering)
-            found += world.unfit(machine, [world.pods[key] for key in launch["pods"]])
+        found += world.launched(launch)
+    if found:
+        return found
+    found += [line for launch in plan["launches"] for line in world.heaviest(launch)]
     machines = world.existing()
-    by_name = {machine.name: machine for machine in machines}
-    for machine in machines:
+    by_name = {machine.name: machine for machine in machines if not machine.leaving}
+    for machine in by_name.values():
         new = [
             world.pods[item["pod"]] for item in plan["placements"] if item["node"] == machine.name
         ]
         found += world.unfit(machine, new) if new else []
     unknown = {item["node"] for item in plan["placements"]} - set(by_name)
-    found += [f"{name} is no node" for name in sorted(unknown)]
+    found += [f"{name} is no place" for name in sorted(unknown)]
     return found or list(world.neighbours(plan))
 
 
-class _World:
-    """The documents, by kind."""
+class World(Cluster):
+    """A cluster with the laws that plans are held to."""
 
-    def __init__(self, documents: list[Json], catalogue: Json) -> None:
-        self.documents = documents
-        self.types = {item["name"]: item for item in catalogue["instanceTypes"]}
-        self.pools = {item["metadata"]["name"]: item for item in self._of("NodePool")}
-        self.pods = {_key(item): item for item in self._of("Pod")}
-        self.daemons = self._of("DaemonSet")
-        self.claims = {_key(item): item for item in self._of("PersistentVolumeClaim")}
-        self.volumes = {item["metadata"]["name"]: item for item in self._of("PersistentVolume")}
-        self.classes = {item["metadata"]["name"]: item for item in self._of("StorageClass")}
-
-    def _of(self, kind: str) -> list[Json]:
-        return [item for item in self.documents if item["kind"] == kind]
+    def __init__(
+        self, documents: list[Json], catalogue: Json, *, strict: bool = True, plain: bool = False
+    ) -> None:
+        super().__init__(documents, catalogue)
+        self.strict = strict
+        self.plain = plain
 
     # Whole plans.
 
     def missing(self, plan: Json) -> Iterator[str]:
-        """Yield pending pods that the plan does not name exactly once."""
+        """Yield pods that the plan does not name exactly as often as it should."""
         named = Counter(
             [item["pod"] for item in plan["placements"]]
             + [key for launch in plan["launches"] for key in launch["pods"]]
             + [item["pod"] for item in plan["unschedulable"]]
         )
-        for key, pod in self.pods.items():
-            pending = not pod["spec"].get("nodeName")
-            if named[key] != int(pending):
+        pending = self.pending()
+        for key in {*self.pods, *named}:
+            if named[key] != int(key in pending):
                 yield f"{key} is named {named[key]} times"
+        summary = plan["summary"]
+        placed = len(pending) - len(plan["unschedulable"])
+        said = (summary["pods"], summary["placed"], summary["launches"])
+        if said != (len(pending), placed, len(plan["launches"])):
+            yield f"the summary says {said}"
 
     def prices(self, plan: Json) -> Iterator[str]:
-        """Yield launches that are not cheapest first, and a total that does not add up."""
+        """Yield lists that are not cheapest first, prices that are not so, a total that is off."""
         total = 0.0
         for launch in plan["launches"]:
-            prices = [item["pricePerHour"] for item in launch["offerings"]]
-            if not prices or prices != sorted(prices) or launch["pricePerHour"] != prices[0]:
+            order = [
+                (item["pricePerHour"], item["instanceType"], item["zone"], item["capacityType"])
+                for item in launch["offerings"]
+            ]
+            if not order or order != sorted(order) or launch["pricePerHour"] != order[0][0]:
                 yield f"{launch['name']} is not listed cheapest first"
+            kinds = list(dict.fromkeys(item["instanceType"] for item in launch["offerings"]))
+            if kinds != launch["instanceTypes"]:
+                yield f"{launch['name']} lists types {launch['instanceTypes']}, not {kinds}"
             total += launch["pricePerHour"]
         if abs(total - plan["summary"]["pricePerHour"]) > 1e-6:
             yield "the total is not the sum of the launches"
+        bound = plan["summary"]["lowerBoundPerHour"]
+        if bound is not None and bound > plan["summary"]["pricePerHour"] + 1e-9:
+            yield "the bound is above the price"
 
     def limits(self, plan: Json) -> Iterator[str]:
         """Yield pools whose limits the largest alternatives of their launches would break."""
-        for name, pool in self.pools.items():
-            for resource, limit in (pool["spec"].get("limits") or {}).items():
-                used = sum(
+        for name, pool in self.goods.pools.items():
+            mine = [launch for launch in plan["launches"] if launch["nodePool"] == name]
+            for resource, left in self.left(pool).items():
+                taken = sum(
                     (
-                        _amount(node["status"]["capacity"], resource)
-                        for node in self._of("Node")
-                        if node["metadata"]["labels"].get("karpenter.sh/nodepool") == name
+                        max(self.goods.capacity(kind, resource) for kind in launch["instanceTypes"])
+                        for launch in mine
                     ),
                     Fraction(0),
                 )
-                for launch in plan["launches"]:
-                    if launch["nodePool"] == name:
-                        used += max(
-                            _amount(self.types[kind]["capacity"], resource)
-                            for kind in launch["instanceTypes"]
-                        )
-                launched = any(item["nodePool"] == name for item in plan["launches"])
-                if launched and used > number(limit):
+                if mine and taken > left:
                     yield f"{name} breaks its limit of {resource}"
 
     def reserved(self, plan: Json) -> Iterator[str]:
         """Yield reservations that more launches list than they have instances."""
         counts = {
             offering["reservationId"]: offering["reservationCapacity"]
-            for kind in self.types.values()
+            for kind in self.goods.types.values()
             for offering in kind["offerings"]
             if offering.get("reservationId")
         }
         used: Counter[str] = Counter()
         for launch in plan["launches"]:
-            used.update(
-                {item["reservationId"] for item in launch["offerings"] if item.get("reservationId")}
-            )
+            held = {item.get("reservationId") for item in launch["offerings"]}
+            used.update(name for name in held if name)
+            if None in held and len(held) > 1:
+                yield f"{launch['name']} lists reservations beside what has to be paid"
         for name, times in used.items():
-            if times > counts[name]:
+            if counts[name] is not None and times > counts[name]:
                 yield f"reservation {name} is used {times} times, has {counts[name]}"
+
+    def whole_gangs(self, plan: Json) -> Iterator[str]:
+        """Yield gangs of which some members have a place, but fewer than must start together."""
+        placed = {item["pod"] for item in plan["placements"]}
+        placed |= {key for launch in plan["launches"] for key in launch["pods"]}
+        pending = self.pending()
+        for name, keys in self.gangs().items():
+            mine = [key for key in keys if key in placed]
+            running = [key for key in keys if key not in pending and self.runs(key)]
+            sizes = [mark(self.pods[key], "outrider.dev/gang-size") for key in keys]
+            least = int(
+                next((size for size in sizes if size), len(running) + len(set(keys) & pending))
+            )
+            if mine and len(mine) + len(running) < least:
+                yield f"gang {name} has {len(mine)} of {least} members"
+
+    def reasoned(self, plan: Json) -> Iterator[str]:
+        """Yield pods left out without one good reason for every NodePool, sorted by name."""
+        names = sorted(self.goods.pools) or [""]
+        for item in plan["unschedulable"]:
+            if [reason["nodePool"] for reason in item["reasons"]] != names:
+                yield f"{item['pod']} has reasons for {[it['nodePool'] for it in item['reasons']]}"
+            for reason in item["reasons"]:
+                if reason["code"] not in CODES or not reason["reason"]:
+                    yield f"{item['pod']} has the reason {reason}"
+
+    def in_turn(self, plan: Json) -> Iterator[str]:
+        """Yield pods left out for the sake of a less important one that asks the same."""
+        out = {item["pod"] for item in plan["unschedulable"]}
+        for key in out:
+            for other in self.pending() - out:
+                mine, theirs = self.pods[key], self.pods[other]
+                same = _shape(mine) == _shape(theirs) and not crowd.tied(mine)
+                if same and _priority(mine) > _priority(theirs):
+                    yield f"{other} has a place, the more important {key} has none"
 
     # One machine.
 
-    def machine(self, launch: Json, offering: Json) -> Machine:
-        """Return the planned node of *launch* as *offering* would make it."""
-        pool = self.pools[launch["nodePool"]]
-        kind = self.types[offering["instanceType"]]
-        labels = {
-            "kubernetes.io/arch": "amd64",
-            "kubernetes.io/os": "linux",
-            **{line["key"]: line["values"][0] for line in kind.get("requirements", ())},
-            **((pool["spec"]["template"].get("metadata") or {}).get("labels") or {}),
-            **launch["labels"],
-            "node.kubernetes.io/instance-type": kind["name"],
-            ZONE: offering["zone"],
-            "karpenter.sh/capacity-type": offering["capacityType"],
-            "karpenter.sh/nodepool": launch["nodePool"],
-            HOSTNAME: launch["name"],
-        }
-        room = {name: number(value) for name, value in kind["capacity"].items()}
-        for part in (kind.get("overhead") or {}).values():
-            for name, value in part.items():
-                room[name] = room.get(name, Fraction(0)) - number(value)
-        taints = pool["spec"]["template"]["spec"].get("taints", [])
-        machine = Machine(launch["name"], labels, taints, room)
-        for line in pool["spec"]["template"]["spec"]["requirements"]:
-            assert _line_holds(line, labels), f"{launch['name']}: the pool refuses {labels}"
-        assert _offered(kind, offering), f"{launch['name']} lists what is not for sale"
-        return machine
-
-    def existing(self) -> list[Machine]:
-        """Return the nodes that exist, with the pods on them."""
-        found = []
-        for node in self._of("Node"):
-            name = node["metadata"]["name"]
-            machine = Machine(
-                name=name,
-                labels=dict(node["metadata"]["labels"]),
-                taints=node["spec"].get("taints", []),
-                room={key: number(value) for key, value in node["status"]["allocatable"].items()},
-                exists=True,
-            )
-            machine.pods = [
-                pod for pod in self.pods.values() if pod["spec"].get("nodeName") == name
-            ]
-            found.append(machine)
-        return found
-
-    def unfit(self, machine: Machine, pods: Sequence[Json]) -> Iterator[str]:
-        """Yield why *pods* cannot all run on *machine*, neighbours elsewhere aside."""
-        daemons = [
-            item["spec"]["template"]
-            for item in self.daemons
-            if _selects(item["spec"]["template"]["spec"], machine.labels)
-            and _tolerated(item["spec"]["template"]["spec"], machine.taints)
-        ]
-        everybody = [*machine.pods, *pods, *daemons]
-        asked: Counter[str] = Counter()
-        for pod in everybody:
-            for name, value in _requests(pod["spec"]).items():
-                asked[name] += value  # type: ignore[assignment]
-        for name, value in asked.items():
-            if value > machine.room.get(name, 0):
-                yield f"{machine.name} {machine.labels.get(ZONE)}: {name} {value} asked"
-        for pod in pods:
-            spec = pod["spec"]
-            if not _selects(spec, machine.labels):
-                yield f"{_key(pod)} does not select {machine.name}"
-            if not _tolerated(spec, machine.taints):
-                yield f"{_key(pod)} does not tolerate {machine.name}"
-            if not self._volumes_reach(pod, machine):
-                yield f"the volumes of {_key(pod)} do not reach {machine.name}"
-        ports = [port for pod in everybody for port in _ports(pod["spec"])]
-        if len(ports) != len(set(ports)):
-            yield f"{machine.name} has a host port twice"
-
-    def _volumes_reach(self, pod: Json, machine: Machine) -> bool:
-        for item in pod["spec"].get("volumes", ()):
-            source = item.get("persistentVolumeClaim")
-            if source is None:
+    def launched(self, launch: Json) -> Iterator[str]:
+        """Yield what is wrong with one launch on any of its offerings, and with its list."""
+        pods = [self.pods[key] for key in launch["pods"]]
+        if not pods:
+            yield f"{launch['name']} is for nobody"
+        options = []
+        for offering in launch["offerings"]:
+            option = self.goods.listed(launch, offering)
+            if isinstance(option, str):
+                yield option
                 continue
-            claim = self.claims.get(f"{pod['metadata']['namespace']}/{source['claimName']}")
-            if claim is None:
-                return False
-            name = claim["spec"].get("volumeName")
-            if name:
-                terms = (self.volumes[name]["spec"].get("nodeAffinity") or {}).get("required")
-                if terms and not any(
-                    _term_holds(term, machine.labels) for term in terms["nodeSelectorTerms"]
-                ):
-                    return False
-            else:
-                topologies = self.classes[claim["spec"]["storageClassName"]].get(
-                    "allowedTopologies"
-                )
-                if topologies and not any(
-                    all(
-                        machine.labels.get(line["key"]) in line["values"]
-                        for line in topology["matchLabelExpressions"]
-                    )
-                    for topology in topologies
-                ):
-                    return False
-        return True
+            options.append(option)
+            for machine in self.goods.machines(launch, option):
+                yield from self.unfit(machine, pods)
+        if options:
+            yield from self.goods.variety(launch, options, strict=self.strict)
+            yield from self._summed(launch, pods, options)
+            yield from self._complete(launch, pods, options)
+
+    def _summed(
+        self, launch: Json, pods: Sequence[Json], options: Sequence[Option]
+    ) -> Iterator[str]:
+        """Yield a sum of requests that is not the pods' plus the least overhead (rule 11)."""
+        asked: dict[str, Fraction] = {}
+        for pod in pods:
+            for name, value in fits.requests(pod["spec"]).items():
+                asked[name] = asked.get(name, Fraction(0)) + value
+        loads = [
+            self.goods.overhead(machine)
+            for option in options
+            for machine in self.goods.machines(launch, option)
+        ]
+        for name in {name for load in loads for name in load}:
+            least = min(load.get(name, Fraction(0)) for load in loads)
+            asked[name] = asked.get(name, Fraction(0)) + least
+        said = {name: number(value) for name, value in launch["requests"].items()}
+        if said != {name: value for name, value in asked.items() if value}:
+            yield f"{launch['name']} says {launch['requests']}, its pods ask {asked}"
+
+    def _complete(
+        self, launch: Json, pods: Sequence[Json], options: Sequence[Option]
+    ) -> Iterator[str]:
+        """Yield alternatives that are left off the list of pods that look at nobody (rule 3)."""
+        pool = self.goods.pools[launch["nodePool"]]
+        free = not any(self._looked_at(pod) or self._wishes(pod) for pod in pods) and not (
+            pool["spec"].get("limits")
+        )
+        paid = all(option.offering["capacityType"] != "reserved" for option in options)
+        if not free or not paid or any(mark(pod, "outrider.dev/gang") for pod in pods):
+            return
+        if any(self.goods.is_open(key) for pod in pods for key in _either(pod)):
+            return  # the claim has to settle on one of the terms
+        known = {option.identity for option in options}
+        suiting = [
+            option
+            for option in self.goods.options(pool)
+            if option.offering["capacityType"] != "reserved"
+            and all(
+                not list(self.unfit(machine, pods))
+                for machine in self.goods.machines(launch, option)
+            )
+        ]
+        wanted = {option.identity for option in self.goods.kept(suiting, pods, pool)}
+        for identity in sorted(wanted - known):
+            yield f"{launch['name']} leaves {identity} off its list"
+        for identity in sorted(known - wanted):
+            yield f"{launch['name']} should leave {identity} off its list"
+
+    def _looked_at(self, pod: Json) -> bool:
+        """Return whether *pod* looks at others, or others at it."""
+        if crowd.tied(pod) or pod["spec"].get("topologySpreadConstraints"):
+            return True
+        if pod["spec"].get("resourceClaims"):  # `allocation` judges which types serve them
+            return True
+        affinity = pod["spec"].get("affinity") or {}
+        if {"podAffinity", "podAntiAffinity"} & affinity.keys():
+            return True
+        return any(
+            crowd.tied(other)
+            or other["spec"].get("topologySpreadConstraints")
+            or {"podAffinity", "podAntiAffinity"} & (other["spec"].get("affinity") or {}).keys()
+            for other in self.pods.values()
+        ) or bool(self.storage.unbound(pod) & self._shared())
+
+    def _wishes(self, pod: Json) -> bool:
+        """Return whether a preference may narrow where *pod* goes."""
+        return not self.plain and "preferred" in str(pod["spec"].get("affinity"))
+
+    def _shared(self) -> set[str]:
+        users = Counter(name for pod in self.pods.values() for name in self.storage.unbound(pod))
+        return {name for name, count in users.items() if count > 1}
+
+    def heaviest(self, launch: Json) -> Iterator[str]:
+        """Yield a launch that none of its pods had to open in so light a NodePool (rule 2)."""
+        pool = self.goods.pools[launch["nodePool"]]
+        weight = pool["spec"].get("weight") or 0
+        heavier = [
+            item for item in self.goods.usable() if (item["spec"].get("weight") or 0) > weight
+        ]
+        for pod in (self.pods[key] for key in launch["pods"]):
+            if self._wishes(pod) or self._looked_at(pod) or mark(pod, "outrider.dev/gang"):
+                return
+            if not any(self._opens(item, pod) for item in heavier):
+                return
+        yield f"{launch['name']} belongs into a heavier NodePool"
+
+    def _opens(self, pool: Json, pod: Json) -> bool:
+        """Return whether *pod* alone could open a node in *pool* beside the plan's launches."""
+        if (pool["spec"].get("limits") or {}) or self.goods.varied(pool):
+            return False  # whether the limits were used up at that moment, the plan does not say
+        taints = pool["spec"]["template"]["spec"].get("taints", [])
+        soft = [taint for taint in taints if taint["effect"] == "PreferNoSchedule"]
+        if soft or self.goods.exotic_only(pool, self._alone(pool, pod)):
+            return False
+        return bool(self._alone(pool, pod))
+
+    def _alone(self, pool: Json, pod: Json) -> list[Option]:
+        """Return the options of *pool*, paid for by the hour, that hold *pod* alone."""
+        found = []
+        for option in self.goods.options(pool):
+            machine = self.goods.machine(pool, option)
+            if option.offering["capacityType"] != "reserved" and not list(
+                self.unfit(machine, [pod])
+            ):
+                found.append(option)
+        return found
 
     # Neighbours.
 
@@ -274,279 +350,87 @@ class _World:
                 for launch in plan["launches"]
                 for key in launch["pods"]
             ]
-            stuck = self._in_some_order(waiting, machines)
-            if stuck:
-                yield f"{stuck} cannot be scheduled where the plan puts it"
+            problem = self.together(waiting, machines)
+            if problem:
+                yield problem
                 return
 
-    def _in_some_order(self, waiting: list[tuple[Json, Machine]], machines: list[Machine]) -> str:
-        """Return a pod that is stuck in every order that is tried, "" where one works."""
-        stuck = ""
-        before = [list(machine.pods) for machine in machines]
-        for rank in (_by_spread, _by_affinity, _by_freedom, _spreads, _apart):
-            for machine, pods in zip(machines, before, strict=True):
-                machine.pods[:] = pods
-            stuck = self._schedule(waiting, machines, rank)
-            if not stuck:
-                break
-        for machine, pods in zip(machines, before, strict=True):
-            machine.pods[:] = pods
-        return stuck
+    def together(self, waiting: Sequence[crowd.Home], machines: Sequence[Machine]) -> str:
+        """Return why pods cannot all be scheduled where *waiting* puts them, "" if they can."""
+        stuck = crowd.stuck(self.crowd, waiting, machines)
+        if stuck:
+            return f"{stuck} cannot be scheduled where the plan puts it"
+        where: dict[str, set[str | None]] = {}
+        for pod, machine in waiting:
+            for name in self.storage.unbound(pod):
+                where.setdefault(name, set()).add(machine.labels.get(ZONE))
+        torn = [name for name, zones in where.items() if len(zones) > 1]
+        if torn:
+            return f"{torn[0]} is wanted in two zones"
+        return self._scattered(waiting, machines)
 
-    def _keys(self) -> set[str]:
-        keys = set()
+    def _scattered(self, waiting: Sequence[crowd.Home], machines: Sequence[Machine]) -> str:
+        """Return a gang that should share a zone and does not, or ""."""
+        homes = {key_of(pod): machine for pod, machine in waiting}
+        homes |= {
+            key_of(pod): machine
+            for machine in machines
+            for pod in machine.pods
+            if self.runs(key_of(pod))
+        }
+        for name, keys in self.gangs().items():
+            if any(mark(self.pods[key], "outrider.dev/gang-zone") == "same" for key in keys):
+                zones = {homes[key].labels.get(ZONE) for key in keys if key in homes}
+                placed = any(key_of(pod) in keys for pod, _ in waiting)
+                if placed and len(zones) > 1:
+                    return f"gang {name} is in {sorted(map(str, zones))}"
+        return ""
+
+    def _keys(self) -> list[str]:
+        keys = {ZONE}
         for pod in self.pods.values():
-            keys.update(line["topologyKey"] for line in _spreads(pod))
+            keys.update(line["topologyKey"] for line in crowd.hard_spreads(pod))
             keys.update(
                 term["topologyKey"]
                 for kind in ("podAffinity", "podAntiAffinity")
-                for term in _terms(pod, kind)
+                for term in crowd.terms_of(pod, kind)
             )
-        return keys
+        return sorted(keys)
 
-    def _distinct(self, launch: Json, keys: set[str]) -> list[Machine]:
-        """Return the launch's machines that differ in a topology key."""
-        found: dict[tuple[str | None, ...], Machine] = {}
+    def _distinct(self, launch: Json, keys: Sequence[str]) -> list[Machine]:
+        """Return the launch's machines that differ in a topology key, or for a spread's nodes."""
+        watched = [(pod, line) for pod in self.pods.values() for line in crowd.hard_spreads(pod)]
+        found: dict[object, Machine] = {}
         for offering in launch["offerings"]:
-            machine = self.machine(launch, offering)
-            identity = tuple(machine.labels.get(key) for key in sorted(keys))
-            found.setdefault(identity, machine)
+            option = self.goods.listed(launch, offering)
+            assert not isinstance(option, str)
+            for machine in self.goods.machines(launch, option):
+                identity = (
+                    tuple(machine.labels.get(key) for key in keys),
+                    tuple(crowd.eligible(pod, line, machine) for pod, line in watched),
+                )
+                found.setdefault(identity, machine)
         return list(found.values())
 
-    def _schedule(
-        self,
-        waiting: list[tuple[Json, Machine]],
-        machines: list[Machine],
-        rank: Callable[[Json], object],
-    ) -> str:
-        """Schedule pods where they belong, those of *rank* first; return one that is stuck."""
-        left = sorted(waiting, key=lambda item: (not rank(item[0]), _key(item[0])))
-        while left:
-            for place, (pod, machine) in enumerate(left):
-                if self._admits(pod, machine, machines):
-                    machine.pods.append(pod)
-                    del left[place]
-                    break
-            else:
-                return _key(left[0][0])
-        return ""
 
-    def _admits(self, pod: Json, machine: Machine, machines: Sequence[Machine]) -> bool:
-        return (
-            self._near(pod, machine, machines)
-            and self._apart(pod, machine, machines)
-            and all(self._even(pod, line, machine, machines) for line in _spreads(pod))
-        )
-
-    def _near(self, pod: Json, machine: Machine, machines: Sequence[Machine]) -> bool:
-        terms = _terms(pod, "podAffinity")
-        if not terms:
-            return True
-
-        def suits(other: Json) -> bool:
-            return all(_term_matches(term, pod, other) for term in terms)
-
-        anywhere = any(suits(other) for each in machines for other in each.pods)
-        if not anywhere and suits(pod):
-            return all(term["topologyKey"] in machine.labels for term in terms)
-        return all(
-            any(suits(other) for each in _domain(term, machine, machines) for other in each.pods)
-            for term in terms
-        )
-
-    def _apart(self, pod: Json, machine: Machine, machines: Sequence[Machine]) -> bool:
-        for term in _terms(pod, "podAntiAffinity"):
-            for each in _domain(term, machine, machines):
-                if any(_term_matches(term, pod, other) for other in each.pods):
-                    return False
-        for each in machines:
-            for other in each.pods:
-                for term in _terms(other, "podAntiAffinity"):
-                    value = each.labels.get(term["topologyKey"])
-                    same = value is not None and machine.labels.get(term["topologyKey"]) == value
-                    if same and _term_matches(term, other, pod):
-                        return False
-        return True
-
-    def _even(self, pod: Json, line: Json, machine: Machine, machines: Sequence[Machine]) -> bool:
-        key = line["topologyKey"]
-        if key not in machine.labels:
-            return False
-        counts: Counter[str] = Counter()
-        domains = set()
-        for each in machines:
-            if key in each.labels and _selects(pod["spec"], each.labels):
-                domains.add(each.labels[key])
-                counts[each.labels[key]] += sum(
-                    _matches(line.get("labelSelector"), other)
-                    and other["metadata"]["namespace"] == pod["metadata"]["namespace"]
-                    for other in each.pods
-                )
-        if key != HOSTNAME:
-            domains |= self._could_be(pod, key)
-        least = min((counts[domain] for domain in domains), default=0)
-        if key == HOSTNAME or len(domains) < line.get("minDomains", 1):
-            least = 0
-        here = counts[machine.labels[key]] + _matches(line.get("labelSelector"), pod)
-        return here - least <= line["maxSkew"]
-
-    def _could_be(self, pod: Json, key: str) -> set[str]:
-        """Return the domains that NodePools able to serve *pod* could make."""
-        found = set()
-        for name, pool in self.pools.items():
-            template = pool["spec"]["template"]
-            if not _tolerated(pod["spec"], template["spec"].get("taints", [])):
-                continue
-            own = (template.get("metadata") or {}).get("labels") or {}
-            for kind in self.types.values():
-                for offering in kind["offerings"]:
-                    labels = {
-                        "kubernetes.io/arch": "amd64",
-                        "kubernetes.io/os": "linux",
-                        **{line["key"]: line["values"][0] for line in kind.get("requirements", ())},
-                        **own,
-                        "node.kubernetes.io/instance-type": kind["name"],
-                        ZONE: offering["zone"],
-                        "karpenter.sh/capacity-type": offering["capacityType"],
-                        "karpenter.sh/nodepool": name,
-                    }
-                    lines = template["spec"]["requirements"]
-                    if (
-                        offering["available"]
-                        and key in labels
-                        and all(_line_holds(line, labels) for line in lines)
-                        and _selects(pod["spec"], labels)
-                    ):
-                        found.add(labels[key])
-        return found
-
-
-def _key(item: Json) -> str:
-    return f"{item['metadata']['namespace']}/{item['metadata']['name']}"
-
-
-def _amount(capacity: Json, resource: str) -> Fraction:
-    return Fraction(1) if resource == "nodes" else number(capacity.get(resource, 0))
-
-
-def _offered(kind: Json, offering: Json) -> bool:
-    return any(
-        item["available"]
-        and (item["zone"], item["capacityType"]) == (offering["zone"], offering["capacityType"])
-        and item.get("reservationId") == offering.get("reservationId")
-        for item in kind["offerings"]
+def _either(pod: Json) -> set[str]:
+    """Return the labels that one of several required terms of *pod* names."""
+    nodes = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    terms = nodes.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get(
+        "nodeSelectorTerms", []
     )
+    lines = [line for term in terms for line in term.get("matchExpressions", ())]
+    return {line["key"] for line in lines} if len(terms) > 1 else set()
 
 
-def _requests(spec: Json) -> dict[str, Fraction]:
-    found: Counter[str] = Counter({"pods": 1})
-    for container in spec["containers"]:
-        for name, value in (container["resources"].get("requests") or {}).items():
-            found[name] += number(value)  # type: ignore[assignment]
-    return {name: Fraction(value) for name, value in found.items() if value}
+def _priority(pod: Json) -> int:
+    return int(pod["spec"].get("priority") or 0)
 
 
-def _ports(spec: Json) -> Iterator[int]:
-    for container in spec["containers"]:
-        for port in container.get("ports", ()):
-            if port.get("hostPort"):
-                yield port["hostPort"]
-
-
-def _tolerated(spec: Json, taints: Iterable[Json]) -> bool:
-    return all(
-        taint["effect"] == "PreferNoSchedule"
-        or any(
-            toleration.get("key") in {None, taint["key"]}
-            and toleration.get("effect") in {None, taint["effect"]}
-            and (
-                toleration.get("operator") == "Exists"
-                or toleration.get("value", "") == taint.get("value", "")
-            )
-            for toleration in spec.get("tolerations", ())
-        )
-        for taint in taints
-    )
-
-
-def _selects(spec: Json, labels: Json) -> bool:
-    if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
-        return False
-    nodes = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-    required = nodes.get("requiredDuringSchedulingIgnoredDuringExecution")
-    return required is None or any(
-        _term_holds(term, labels) for term in required["nodeSelectorTerms"]
-    )
-
-
-def _term_holds(term: Json, labels: Json) -> bool:
-    lines = term.get("matchExpressions", ())
-    return bool(lines) and all(_line_holds(line, labels) for line in lines)
-
-
-def _line_holds(line: Json, labels: Json) -> bool:
-    value, values = labels.get(line["key"]), line.get("values", ())
-    bounded = value is not None and value.isdigit()
+def _shape(pod: Json) -> Json:
+    spec = {key: value for key, value in pod["spec"].items() if key != "priority"}
     return {
-        "In": lambda: value in values,
-        "NotIn": lambda: value not in values,
-        "Exists": lambda: value is not None,
-        "DoesNotExist": lambda: value is None,
-        "Gt": lambda: bounded and int(str(value)) > int(values[0]),
-        "Lt": lambda: bounded and int(str(value)) < int(values[0]),
-        "Gte": lambda: bounded and int(str(value)) >= int(values[0]),
-        "Lte": lambda: bounded and int(str(value)) <= int(values[0]),
-    }[line["operator"]]()
-
-
-def _spreads(pod: Json) -> list[Json]:
-    return [
-        line
-        for line in pod["spec"].get("topologySpreadConstraints", ())
-        if line["whenUnsatisfiable"] == "DoNotSchedule"
-    ]
-
-
-def _terms(pod: Json, kind: str) -> list[Json]:
-    affinity = (pod["spec"].get("affinity") or {}).get(kind) or {}
-    found: list[Json] = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", [])
-    return found
-
-
-def _apart(pod: Json) -> list[Json]:
-    return _terms(pod, "podAntiAffinity")
-
-
-def _by_spread(pod: Json) -> bool:
-    return bool(_spreads(pod) or _terms(pod, "podAffinity") or _terms(pod, "podAntiAffinity"))
-
-
-def _by_affinity(pod: Json) -> bool:
-    return bool(_terms(pod, "podAffinity"))
-
-
-def _by_freedom(pod: Json) -> bool:
-    return not _by_spread(pod)
-
-
-def _matches(selector: Json | None, pod: Json) -> bool:
-    if selector is None:
-        return False
-    labels = pod["metadata"].get("labels") or {}
-    return all(labels.get(key) == value for key, value in selector["matchLabels"].items())
-
-
-def _term_matches(term: Json, owner: Json, other: Json) -> bool:
-    namespaces = term.get("namespaces") or [owner["metadata"]["namespace"]]
-    return other["metadata"]["namespace"] in namespaces and _matches(
-        term.get("labelSelector"), other
-    )
-
-
-def _domain(term: Json, machine: Machine, machines: Iterable[Machine]) -> list[Machine]:
-    value = machine.labels.get(term["topologyKey"])
-    return [
-        each
-        for each in machines
-        if value is not None and each.labels.get(term["topologyKey"]) == value
-    ]
+        "spec": spec,
+        "labels": pod["metadata"].get("labels"),
+        "in": pod["metadata"]["namespace"],
+    }
