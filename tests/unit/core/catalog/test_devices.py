@@ -66,6 +66,26 @@ def test_an_unknown_model_is_a_gpu_and_no_more() -> None:
     assert {"productName", "memory", "architecture"} <= unknown
 
 
+@pytest.mark.parametrize(
+    ("name", "memory", "product"),
+    [
+        ("L4", 24576, "NVIDIA L4"),
+        ("L4", 6000, "NVIDIA L4-6Q"),
+        ("A100", 40000, "NVIDIA A100-SXM4-40GB"),
+        ("h100", 0, "NVIDIA H100 80GB HBM3"),
+        ("A100", 0, None),
+        ("A100", 60000, None),
+    ],
+)
+def test_a_catalogue_may_round(name: str, memory: int, product: str | None) -> None:
+    """A model is known by its name and about its memory; where both leave a choice, it is not."""
+    gpu = {"name": name, "manufacturer": "NVIDIA", "count": 1, "memoryMiB": memory}
+    entry = {"name": "g", "ec2": {"vcpu": 4, "memoryMiB": 16384, "gpus": [gpu]}, "offerings": []}
+    kind = codec.read(catalog(entry)).get("g")
+    assert kind is not None
+    assert published(kind)[0].device.attributes.get("productName") == product
+
+
 def test_neuron() -> None:
     """The Neuron driver's devices are counted and carry their type; Inferentia 1 has none."""
     driver, count, attributes, _, _ = of("inf2.48xlarge")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -356,3 +358,9 @@ def test_claims_move_with_their_pods() -> None:
     assert moved() == "n2"
     busy = resource_claim("busy", allocated=["d0"], node="n2", pool="n2", reserved=["other"])
     assert moved(busy) is None
+
+
+def test_plans_without_claims_import_no_cel() -> None:
+    """The planner's import leaves the CEL library alone: the first claim pays for it."""
+    code = "import sys, outrider.core.scheduling.plan; sys.exit('celpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -110,7 +110,7 @@ def _gpus(name: str, ec2: Ec2Facts) -> tuple[DeviceGroup, ...]:
 
 @lru_cache(maxsize=1024)
 def _gpu(gpu: Gpu, memory: str) -> Device:
-    model = _MODELS.get((gpu.name.lower(), gpu.memory_mib))
+    model = _model(gpu)
     attributes: dict[str, Attribute] = {"type": "gpu"}
     if model is None:
         return Device(attributes=attributes, unknown=_OF_THE_MACHINE | _OF_THE_MODEL)
@@ -125,6 +125,19 @@ def _gpu(gpu: Gpu, memory: str) -> Device:
         capacity={"memory": memory or model.memory},
         unknown=_OF_THE_MACHINE,
     )
+
+
+def _model(gpu: Gpu) -> _Model | None:
+    """Return what is known of *gpu*: the model of its name whose memory is closest, within a tenth.
+
+    A catalogue may round (an L4 as 24 GiB); where it states no memory the name must be enough.
+    """
+    sizes = [size for name, size in _MODELS if name == gpu.name.lower()]
+    if not gpu.memory_mib:
+        return _MODELS[gpu.name.lower(), sizes[0]] if len(sizes) == 1 else None
+    near = [size for size in sizes if abs(size - gpu.memory_mib) * 10 <= size]
+    closest = min(near, key=lambda size: abs(size - gpu.memory_mib), default=None)
+    return None if closest is None else _MODELS[gpu.name.lower(), closest]
 
 
 def _neurons(name: str, ec2: Ec2Facts) -> tuple[DeviceGroup, ...]:

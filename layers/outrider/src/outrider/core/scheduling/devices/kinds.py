@@ -31,7 +31,7 @@ from outrider.core.scheduling.devices.matching import NO_GROUPS, Groups, accepts
 from outrider.core.scheduling.devices.supply import Supply
 from outrider.core.scheduling.shelf import DEVICES
 
-ALL_OF_THEM = 10**6
+ALL_OF_THEM = 4096
 """What a request for all devices asks; more pods than this share no node."""
 
 _SHOWN = 60
