@@ -264,6 +264,23 @@ def test_pods_that_leave_bring_their_claims() -> None:
     assert plan(leaving, made, named).types("pod") == {"one", "four"}
 
 
+def test_a_claim_whose_node_is_gone() -> None:
+    """A claim allocated on a node that is gone is asked anew by its pods; one that another pod
+    holds is not."""
+    mine = pod(spec=claiming("made"))
+    for users in ((), ("pod",)):
+        made = resource_claim("made", allocated=["d0"], node="gone", reserved=users)
+        assert plan(made, mine).types("pod") == {"one", "four"}
+    held = resource_claim("made", allocated=["d0"], node="gone", reserved=["pod", "other"])
+    assert plan(held, mine).rejected() == {"pod": {"DynamicResources"}}
+    replaced = pod(
+        spec=claiming(template="t"),
+        status={"resourceClaimStatuses": [{"name": "made", "resourceClaimName": "made"}]},
+    )
+    made = resource_claim("made", allocated=["d0"], node="gone", reserved=["pod"])
+    assert plan(made, replaced).types("pod") == {"one", "four"}
+
+
 def test_a_pool_whose_gpus_the_plugin_shares() -> None:
     """Where the node class says how the device plugin shares GPUs, claims find none."""
     shared = nodeclass()

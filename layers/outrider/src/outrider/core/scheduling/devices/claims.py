@@ -13,12 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, product
 
 from outrider.apis.devices import ALL, ClaimSpec, DeviceRequest, MatchConstraint, ResourceClaim
+from outrider.apis.labels import HOSTNAME
+from outrider.apis.node import Node
 from outrider.apis.placement import NodeTerm, Toleration
 from outrider.apis.pod import Pod, PodClaim
 from outrider.core.clusterstate import ClusterState
+from outrider.core.requirements import Requirement
+from outrider.core.scheduling.nodes import is_leaving
+from outrider.core.scheduling.terms import NODE_NAME, NodeRule, term_requirements
 
 MOST_DEVICES = 32
 """Devices that one claim can hold (AllocationResultsMaxSize)."""
@@ -108,6 +114,11 @@ class Asked:
     problem: str = ""
 
 
+def _meets(node: Node, asked: Requirement) -> bool:
+    value = node.name if asked.key in {NODE_NAME, HOSTNAME} else node.labels.get(asked.key)
+    return asked.absent if value is None else asked.has(value)
+
+
 class _Refused(Exception):
     """A claim cannot be judged, or cannot be had; the text says why."""
 
@@ -126,6 +137,9 @@ class Claims:
         self._templates = {item.key: item for item in state.resource_claim_templates}
         self._classes = {item.name: item for item in state.device_classes}
         self._moving = {pod.uid for pod in pods if pod.node_name and pod.uid}
+        self._planned = {pod.uid for pod in pods}
+        self._nodes = [node for node in state.nodes if not is_leaving(node, state.claim_of(node))]
+        self._released: dict[str, bool] = {}
         self._extended = {
             item.extended_resource: item.name
             for item in sorted(state.device_classes, key=lambda item: item.name, reverse=True)
@@ -173,8 +187,25 @@ class Claims:
         return self._extended.get(resource, "")
 
     def _is_released(self, claim: ResourceClaim) -> bool:
-        """Return whether every pod that an allocated claim is reserved for is leaving."""
-        return bool(claim.reserved_for) and self._moving.issuperset(claim.reserved_for)
+        """Return whether an allocated claim will be given up: whoever has it is planned anew.
+
+        Those pods are leaving their node, or the node is gone already.
+        """
+        known = self._released.get(claim.key)
+        if known is None:
+            users = set(claim.reserved_for)
+            leaves = bool(users) and users <= self._moving
+            known = leaves or (users <= self._planned and not self._is_reached(claim))
+            self._released[claim.key] = known
+        return known
+
+    def _is_reached(self, claim: ResourceClaim) -> bool:
+        """Return whether a node that stays can use an allocated claim."""
+        if claim.node_terms is None:
+            return True
+        terms = tuple(filter(None, map(term_requirements, claim.node_terms)))
+        rule = NodeRule(either=(terms,))
+        return any(rule.holds(partial(_meets, node)) for node in self._nodes)
 
     def _asked(self, pod: Pod, choice: int) -> Asked:
         specs: list[tuple[str, str, ClaimSpec]] = []
