@@ -21,6 +21,11 @@ import click
 from outrider.errors import InvalidManifest, OutriderError
 
 BAD_INPUT = 2
+LEAN = {
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",  # or it looks through every package that is installed
+    "OPENBLAS_NUM_THREADS": "1",  # or numpy starts threads for matrices that nobody multiplies
+}
+"""What libraries are told before they are imported: a plan of one pod is mostly imports."""
 COLLECT_AFTER = 100_000  # new objects; Python's own 700 finds nothing a hundred times a plan
 
 
@@ -108,9 +113,8 @@ def outrider() -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command; the process ends with its exit status."""
     gc.set_threshold(COLLECT_AFTER)
-    os.environ.setdefault(
-        "PYDANTIC_DISABLE_PLUGINS", "__all__"
-    )  # or it looks through every package
+    for name, value in LEAN.items():
+        os.environ.setdefault(name, value)
     try:
         status = outrider.main(args=arguments, prog_name="outrider", standalone_mode=False)
     except click.exceptions.Abort:

@@ -12,14 +12,16 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
 
 from outrider.apis import quantity
 from outrider.cli import options
-from outrider.core.scheduling.result import Choice, Launch, Plan
+
+if TYPE_CHECKING:
+    from outrider.core.scheduling.result import Choice, Launch, Plan
 
 SOME_UNPLACED = 3
 

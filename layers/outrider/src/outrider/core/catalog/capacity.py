@@ -80,9 +80,11 @@ def derive_all(
 
 def _stated(kind: InstanceType, sharing: GpuSharing | None) -> InstanceType:
     """Return *kind*, whose capacity the catalogue states, with its GPUs shared."""
-    if sharing is None:
-        return kind
-    return replace(kind, capacity=shared(kind, kind.capacity, sharing))
+    return replace(kind, capacity=_shared(kind, kind.capacity, sharing)) if sharing else kind
+
+
+def _shared(kind: InstanceType, capacity: Resources, sharing: GpuSharing | None) -> Resources:
+    return shared(kind, capacity, sharing) if sharing else capacity
 
 
 def kubelet_of(node_class: EC2NodeClass | None) -> Mapping[str, Any]:
@@ -109,7 +111,7 @@ def _derived(
     }
     return replace(
         kind,
-        capacity=shared(kind, capacity, settings.sharing),
+        capacity=_shared(kind, capacity, settings.sharing),
         overhead=overhead(milli_cpu, memory, storage, reserved_for, settings.kubelet),
     )
 

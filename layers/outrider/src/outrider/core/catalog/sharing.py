@@ -23,9 +23,9 @@ _NAME = "karpenter.k8s.aws/instance-gpu-name"
 _MEMORY = "karpenter.k8s.aws/instance-gpu-memory"
 
 
-def shared(kind: InstanceType, capacity: Resources, sharing: GpuSharing | None) -> Resources:
+def shared(kind: InstanceType, capacity: Resources, sharing: GpuSharing) -> Resources:
     """Return the *capacity* of *kind* with its NVIDIA GPUs as *sharing* makes them."""
-    if sharing is None or not capacity.get(NVIDIA):
+    if not capacity.get(NVIDIA):
         return capacity
     devices: Mapping[str, int] = {NVIDIA: capacity[NVIDIA]}
     if sharing.splits:
