@@ -1,4 +1,4 @@
-"""The interruption's story on the embedded cloud: the replacement first, every pod its grace."""
+"""What an interruption may do and what not, beside the walk that `test_stories` tells."""
 
 from __future__ import annotations
 
@@ -26,27 +26,6 @@ def story(cloud: Story) -> Iterator[Story]:
     """The cloud, empty again after each test."""
     yield cloud
     cloud.forget()
-
-
-def test_an_interruption_is_survived(story: Story) -> None:
-    """A Spot warning, three times over: one replacement, joined before the first pod is evicted,
-    and every pod runs again before the instance would have gone.
-    """
-    story.apply(deployment("web", 4, "1500m"))
-    story.run(120, "web", 4)
-    story.cloud.faults.set({"duplicateEvents": 3, "reorderEvents": True})
-    doomed = story.instance_of(story.running("web")[0])
-    at = story.put("spot-interruption", doomed)
-    story.cloud.run(118)
-    assert len(story.running("web")) == 4
-    assert doomed not in story.instances()
-    launched = [one for fleet in story.told("createFleet", at) for one in fleet["launched"]]
-    assert len(launched) == 1, story.tail()
-    ready = [entry["at"] for entry in story.told("nodeReady", at)]
-    evicted = story.told("evict", at)
-    assert ready[0] < evicted[0]["at"]
-    assert len({entry["pod"] for entry in evicted}) == len(evicted)
-    assert {entry["how"] for entry in story.told("podGone", at)} == {"exited after SIGTERM"}
 
 
 def test_protection_holds_until_the_deadline_and_no_longer(story: Story) -> None:
