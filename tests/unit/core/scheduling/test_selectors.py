@@ -49,6 +49,8 @@ def matches(expression: str) -> bool:
         (f"{OWN}.slot != true", True),
         (f'{OWN}.healthy ? {OWN}.model == "a" : false', True),
         (f'["x", "a"].exists(each, each == {OWN}.model)', True),
+        (f'cel.bind(own, {OWN}, own.healthy && own.model == "a")', True),
+        (f'cel.bind(a, {OWN}, cel.bind(b, a.slot, b == 4)) || "cel.bind(" == "x"', False),
     ],
 )
 def test_attributes(expression: str, expected: bool) -> None:
@@ -104,6 +106,8 @@ def test_versions(expression: str, expected: bool) -> None:
         (f'{MEMORY}.compareTo(semver("1.0.0")) > 0', "no such overload"),
         ("frobnicate(device.driver)", "undeclared reference"),
         ("((", "does not compile"),
+        ("cel.bind(x, 1, true", "not closed"),
+        ("cel.bind(1, 2, true)", "takes a name"),
         ("1 / 0 == 1", "divide by zero"),
         ('"' + "x" * LONGEST + '" == device.driver', "longer than"),
         ("[1].all(a, [1].all(b, [1].all(c, [1].all(d, [1].all(e, true)))))", "comprehensions"),
@@ -122,6 +126,7 @@ def test_errors_are_no_mismatch(expression: str, words: str) -> None:
         f"has({OWN}.uuid)",
         f"!has({OWN}.uuid)",
         f'"uuid" in {OWN}',
+        f'cel.bind(own, {OWN}, own.uuid == "GPU-1")',
         f"size({OWN}) > 3",
         'device.attributes["resource.kubernetes.io"].pcieRoot == "pci0000:10"',
         f'device.capacity["{DRIVER}"].secret.isGreaterThan(quantity("1"))',

@@ -185,15 +185,26 @@ def _too_few_devices(problem: Problem, ask: Ask, shelf: Shelf, rows: Mask) -> st
             return (
                 f"needs {asked} matching devices; the largest allowed type, {largest}, has {most}"
             )
-        why = problem.devices.unjudged.get(names[place], {})
-        kinds = (
-            problem.market.types[kind].name for kind in distinct(problem.market.row_type[rows])
-        )
-        unsure = next((name for name in kinds if name in why), None)
-        if unsure is not None:
-            return f"those of {unsure} cannot be judged: {why[unsure]}"
-        return "no instance type publishes a matching device"
+        return _no_device(problem, names[place], rows)
     return "no instance type has all of these devices together"
+
+
+def _no_device(problem: Problem, resource: str, rows: Mask) -> str:
+    """Return why no allowed type has a matching device: unknown values, or others than asked."""
+    devices = problem.devices
+    kinds = distinct(problem.market.row_type[rows]).tolist()
+    names = [problem.market.types[kind].name for kind in kinds]
+    why = devices.unjudged.get(resource, {})
+    unsure = next((name for name in names if name in why), None)
+    if unsure is not None:
+        return f"those of {unsure} cannot be judged: {why[unsure]}"
+    most = max(names, key=lambda name: devices.devices.get(name, 0), default="")
+    if not devices.devices.get(most):
+        return "no allowed instance type publishes devices"
+    return (
+        "no instance type publishes a matching device;"
+        f" {most} has {devices.devices[most]}, none of which is asked for"
+    )
 
 
 def _shortage(problem: Problem, ask: Ask, shelf: Shelf, rows: Mask) -> str:

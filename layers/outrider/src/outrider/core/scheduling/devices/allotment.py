@@ -38,7 +38,8 @@ class Allotment:
 
     `problems` are by pod key, `tied` the words for pods that only certain nodes can serve, `words`
     the claims and requests of each pod, `choices` how many combinations of alternatives it has.
-    `unjudged` gives, by resource and type, why no device of the type could be counted.
+    `unjudged` gives, by resource and type, why no device of the type could be counted; `devices`
+    how many a type has of any kind.
     """
 
     pods: tuple[Pod, ...]
@@ -49,6 +50,7 @@ class Allotment:
     of_types: dict[str, Resources] = field(default_factory=dict)
     of_places: dict[str, Resources] = field(default_factory=dict)
     unjudged: dict[str, dict[str, str]] = field(default_factory=dict)
+    devices: dict[str, int] = field(default_factory=dict)
 
     def told(self, key: str, message: str) -> str:
         """Return *message* about the pod *key* with its claims in front, or what ties it."""
@@ -94,6 +96,9 @@ def allot(
     result.of_types = {name: kinds.room((supply,)) for name, supply in types.items()}
     result.of_places = {name: kinds.room(options) for name, options in nodes.items()}
     result.unjudged = kinds.unjudged(types)
+    result.devices = {
+        name: sum(group.count for group in supply.groups) for name, supply in types.items()
+    }
     changed = {
         pod.key: _changed(pod, asked[pod.key], kinds.amounts(needs[pod.key]), leaders, result.tied)
         for pod in concerned

@@ -8,9 +8,9 @@ both bring the functions of Kubernetes' libraries (`compareTo`, `isGreaterThan`,
 attribute), is an error, not a mismatch.
 
 What the planner does not know of a device that does not exist yet is neither there nor missing: an
-expression whose answer depends on it has none. What the library lacks (`cel.bind`, optional fields)
-has none either. The expression's length is limited as in the API; its cost by how its
-comprehensions nest, as the API server has refused the expensive ones already.
+expression whose answer depends on it has none. `cel.bind` is read as the map of a list of one; what
+the library lacks (optional fields) has no answer either. The expression's length is limited as in
+the API; its cost by how its comprehensions nest, as the API server has refused the expensive ones.
 
 The library (cel-python) costs a quarter of a second: whoever imports this module does so with the
 first claim.
@@ -130,11 +130,50 @@ def _steps(text: str) -> int:
 
 def _compile(text: str) -> Any:
     try:
-        return _environment().program(_environment().compile(text), functions=_functions())
+        program = _environment().compile(_unbound(text))
+        return _environment().program(program, functions=_functions())
     except celpy.CELParseError as error:
         raise Unjudgeable(f"it does not compile at column {error.column}") from None
     except RecursionError:
         raise Unjudgeable("it is nested too deeply") from None
+
+
+_BIND = "cel.bind("
+_PIECE = re.compile(r"""r?"(?:[^"\\]|\\.)*"|r?'(?:[^'\\]|\\.)*'|cel\.bind\(|.""", re.DOTALL)
+
+
+def _unbound(text: str) -> str:
+    """Return *text* with `cel.bind(name, value, body)` written as `([value].map(name, body)[0])`.
+
+    The two mean the same; the library knows the second. Text in quotes is left alone.
+    """
+    if _BIND not in text:
+        return text
+    stack: list[list[str]] = [[""]]
+    opened: list[bool] = []  # for every open bracket, whether it is a bind's
+    for piece in _PIECE.findall(text):
+        if piece == _BIND:
+            opened.append(True)
+            stack.append([""])
+        elif piece in "([{":
+            opened.append(False)
+            stack[-1][-1] += piece
+        elif piece in ")]}" and opened and opened.pop():
+            stack[-2][-1] += _mapped(stack.pop())
+        elif piece == "," and opened and opened[-1]:
+            stack[-1].append("")
+        else:
+            stack[-1][-1] += piece
+    if len(stack) > 1:
+        raise Unjudgeable("it does not compile: a bracket is not closed")
+    return stack[0][0]
+
+
+def _mapped(arguments: list[str]) -> str:
+    if len(arguments) != 3 or not arguments[0].strip().isidentifier():
+        raise Unjudgeable("it does not compile: cel.bind takes a name, a value and an expression")
+    name, value, body = arguments
+    return f"([{value}].map({name.strip()}, {body})[0])"
 
 
 @lru_cache(maxsize=1)
