@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from outrider.adapters.aws.session import Session
 from outrider.core.catalog import price_book
 from outrider.core.catalog.bundled import bundled
 from outrider.core.catalog.instancetype import Catalog
-from outrider.core.records import Instance, Intent, Reaction
+from outrider.core.records import Debt, Instance, Intent, Reaction
 from outrider.core.seeding import Seed, State
 from outrider.errors import NotFound, NotHolder
 from tests.integration.aws.conftest import Clock
@@ -140,6 +141,85 @@ def test_instances_are_remembered(ledger: Ledger, clock: Clock) -> None:
     assert known["i-1"]["claim"] == "gpu-1"
     ledger.forget_instance("i-1")
     assert ledger.ours(["i-1"]) == {}
+
+
+def test_many_ids_are_few_calls(
+    ledger: Ledger, mocked: Session, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred ids a call; what a call leaves over is asked for again, what repeats but once."""
+    client = mocked.client("dynamodb")
+    asked: list[int] = []
+    real = client.batch_get_item
+
+    def half(RequestItems: Any) -> Any:  # noqa: N803 - boto3's own name
+        """Answer like a table that is short of capacity: half of the keys stay unprocessed."""
+        keys = RequestItems[TABLE]["Keys"]
+        asked.append(len(keys))
+        now, later = keys[: len(keys) // 2 + 1], keys[len(keys) // 2 + 1 :]
+        answer = real(RequestItems={TABLE: {**RequestItems[TABLE], "Keys": now}})
+        left = {TABLE: {**RequestItems[TABLE], "Keys": later}} if later else {}
+        return {**answer, "UnprocessedKeys": left}
+
+    for number in range(3):
+        instance = Instance(f"i-{number}", "m5.large", "z", "spot", "running", clock.now())
+        ledger.record_instance(instance, "c", "d")
+    monkeypatch.setattr(client, "batch_get_item", half)
+    ids = [f"i-{number}" for number in range(150)]
+    assert set(ledger.ours([*ids, *ids])) == {"i-0", "i-1", "i-2"}
+    assert asked[0] == 100
+    assert len(asked) < 16
+
+
+def test_rows_outlive_what_they_stand_for(ledger: Ledger, mocked: Session, clock: Clock) -> None:
+    """DynamoDB may delete a row only after its instance was surely seen again, or its drain began
+    anew.
+    """
+    ledger.record_instance(
+        Instance("i-1", "m5.large", "z", "spot", "running", clock.now()), "c", "d"
+    )
+    ledger.react(Reaction("i-1", "Underutilized", "d", None))
+    month = (clock.now() + timedelta(days=31)).timestamp()
+    for pk in ("instance", "reaction"):
+        key = {"pk": {"S": pk}, "sk": {"S": "i-1"}}
+        row = mocked.client("dynamodb").get_item(TableName=TABLE, Key=key)["Item"]
+        assert int(row["expires"]["N"]) > month
+    clock.sleep(50 * 86400)
+    found = ledger.reaction("i-1")
+    assert found is not None
+    ledger.update_reaction(found)
+    row = mocked.client("dynamodb").get_item(
+        TableName=TABLE, Key={"pk": {"S": "reaction"}, "sk": {"S": "i-1"}}
+    )["Item"]
+    assert int(row["expires"]["N"]) > (clock.now() + timedelta(days=31)).timestamp()
+
+
+def test_a_message_is_owed_until_it_is_paid(ledger: Ledger, clock: Clock) -> None:
+    """One writer at a time, the next after fifteen seconds, nobody once it was sent."""
+    debt = Debt(
+        "i-1", "d/evicted/uid", {"type": "PodEvicted", "detail": {"pod": "a/b"}}, clock.now()
+    )
+    assert ledger.owe(debt)
+    assert not ledger.owe(debt)
+    assert ledger.owed("i-1") == (debt,)
+    clock.sleep(20)
+    again = replace(debt, at=clock.now())
+    assert ledger.owe(again)
+    ledger.pay([again])
+    assert ledger.owed("i-1") == ()
+    clock.sleep(20)
+    assert not ledger.owe(replace(debt, at=clock.now()))
+    other = replace(debt, key="d/evicted/other")
+    assert ledger.owe(other)
+    ledger.waive(other)
+    assert ledger.owed("i-1") == ()
+
+
+def test_recommendations_wait(ledger: Ledger, clock: Clock) -> None:
+    """What waits is known with its age until it is settled."""
+    ledger.defer("i-1", clock.now())
+    assert ledger.deferred() == {"i-1": clock.now()}
+    ledger.undefer("i-1")
+    assert ledger.deferred() == {}
 
 
 def test_a_reaction_only_moves_forward(ledger: Ledger, clock: Clock) -> None:
