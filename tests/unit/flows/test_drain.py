@@ -232,6 +232,18 @@ def test_a_budget_is_respected_for_a_month(fake: FakeWorld) -> None:
     assert len(fake.bus.of("PodEvicted")) == 2
 
 
+def test_a_row_outlives_a_drain_of_weeks(fake: FakeWorld) -> None:
+    """A successor writes the row of a long drain again; a fresh one is left to who began it."""
+    row = Reaction(INSTANCE, "Underutilized", "d1", None, node="n1", planned=True, at=START)
+    fake.ledger.rows[INSTANCE] = row
+    machine = Machine(fake, reason="Underutilized")
+    machine.step("cordon")
+    assert fake.recorder.of("update_reaction") == []
+    fake.clock.sleep(33 * 3600)
+    machine.step("cordon")
+    assert fake.recorder.of("update_reaction") == [(INSTANCE,)]
+
+
 @pytest.mark.parametrize("call", range(1, 40))
 def test_a_drain_survives_being_killed_at_any_call(fake: FakeWorld, call: int) -> None:
     """Whatever call the sandbox dies at, the step is repeated, the drain ends as it should, and

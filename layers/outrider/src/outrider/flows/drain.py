@@ -40,6 +40,7 @@ Answer = dict[str, Any]
 PLANNING_SPAN = timedelta(seconds=30)  # how long a drain believes that somebody plans for it
 LEAVING_SPAN = timedelta(minutes=2)
 DELETED = "Deleted"  # somebody deleted the Node or its NodeClaim (flows.lifecycle)
+LONG = timedelta(days=1)
 FRESH = timedelta(seconds=15)  # so long is what is owed its writer's to send
 EVICTED = "evicted"
 NOTICE = timedelta(seconds=30)  # a shorter one leaves no time that a drain could overrun
@@ -106,10 +107,12 @@ def step(event: Mapping[str, Any], world: World) -> Answer:
 def cordon(task: Task, world: World) -> Answer:
     """Keep new pods and load balancers off the node, at once.
 
-    A successor begins here as well: the row is written again, so that it outlives every drain.
+    A successor begins here as well. The row of a drain that takes days is written again then, so
+    that it outlives the drain; a fresh one is still being written by whoever began it.
     """
-    if task.row is not None and not task.row.ended:
-        world.ledger.update_reaction(task.row)
+    row = task.row
+    if row is not None and not row.ended and row.at and world.clock.now() - row.at > LONG:
+        world.ledger.update_reaction(row)
     if not task.cancelled and task.node:
         try:
             world.cluster.taint(task.node, labels.DISRUPTED_TAINT, NO_SCHEDULE, present=True)
