@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from outrider.core.seeding import estimate
+from outrider.core.seeding.images import UNPACKED_FACTOR
 from outrider.local.kube import Faults, Timings
 from outrider.local.kube.objects import is_true
 from tests.unit.local_kube.conftest import Build, TestCluster, facts, pod, user_data
@@ -117,14 +119,16 @@ def test_unknown_faults_are_refused(wanted: dict[str, object]) -> None:
 
 
 def test_a_pod_runs_once_its_image_is_there(cluster: TestCluster) -> None:
-    """A big image takes its time to pull, the second pod of it starts at once."""
-    cluster.kube.kubelets.image_bytes = {"example.com/app": 4_000_000_000}  # 20 s at 200 MB/s
+    """A big image takes as long as such pulls take, the second pod of it starts at once."""
+    cluster.kube.kubelets.image_bytes = {"example.com/app": 4_000_000_000}
+    takes = estimate.pull_seconds(4_000_000_000, int(4_000_000_000 * UNPACKED_FACTOR))
+    assert 130 < takes < 150
     cluster.kube.kubelets.instance_running(facts())
     cluster.run(20)
     cluster.apply(pod("p"))
-    cluster.run(15)
+    cluster.run(takes - 2)
     assert cluster.pod("p")["status"]["phase"] == "Pending"
-    cluster.run(10)
+    cluster.run(4)
     running = cluster.pod("p")
     assert running["status"]["phase"] == "Running"
     assert is_true(running, "Ready")
@@ -137,14 +141,24 @@ def test_a_pod_runs_once_its_image_is_there(cluster: TestCluster) -> None:
     assert {"names": ["example.com/app:1"], "sizeBytes": 4_000_000_000} in images
 
 
-def test_a_seeded_volume_saves_the_pull(cluster: TestCluster) -> None:
-    """An image on the seeded volume is there at once."""
+@pytest.mark.parametrize(
+    ("images_at", "early", "late"), [(0.0, 0, 1), (100.0, 75, 10), (None, 3430, 20)]
+)
+def test_a_seeded_volume_saves_the_pull(
+    cluster: TestCluster, images_at: float | None, early: float, late: float
+) -> None:
+    """An image is there when the volume's blocks have arrived; on a cold one, as they are read."""
     cluster.kube.kubelets.image_bytes = {"example.com/app": 40_000_000_000}
-    seeded = facts(images=frozenset({"example.com/app:1"}), snapshot_id="snap-1")
+    seeded = facts(
+        images=frozenset({"example.com/app:1"}), images_at=images_at, snapshot_id="snap-1"
+    )
     cluster.kube.kubelets.instance_running(seeded)
     cluster.run(20)
     cluster.apply(pod("p"))
-    cluster.run(1)
+    cluster.run(early)
+    if early:
+        assert cluster.pod("p")["status"]["phase"] == "Pending"
+    cluster.run(late)
     assert cluster.pod("p")["status"]["phase"] == "Running"
 
 

@@ -30,6 +30,7 @@ from outrider.local.aws import Endpoint
 from outrider.local.clock import Clock, DiscreteClock, ScaledClock
 from outrider.local.cluster import Cluster, EmbeddedCluster
 from outrider.local.eks import Eks
+from outrider.local.fastrestore import FastRestores
 from outrider.local.faults import BadFault, Faults
 from outrider.local.fleet import Fleets
 from outrider.local.functions import Function, Outcome, Registry
@@ -187,6 +188,9 @@ class Cloud:
         )
         self.reclaim = Reclaim(self.instances, self.clock, publish)
         self.builders = Builders(self.instances, self.clock, self.client)
+        self.restores = FastRestores(
+            self.endpoint, self.clock, lambda: self.instances.backend.snapshots, publish
+        )
         self.desk = Desk(self.endpoint, self.clock, self.functions)
         self.eks = Eks(self.endpoint, self.clock, CLUSTER, images.KUBERNETES, self.desk.role_of)
         self._connect()
@@ -202,6 +206,7 @@ class Cloud:
             self.instances,
             self.fleets,
             self.builders,
+            self.restores,
             self.desk,
             self.eks,
         ):
@@ -213,6 +218,7 @@ class Cloud:
         self.metrics.gauges.append(self._queue_depths)
         self.reservations.on_block_end.append(self.reclaim.block_ended)
         self.instances.on_state.append(self.reservations.release)
+        self.instances.blocks = self.restores.blocks
         self.faults.on_change.append(self._set_faults)
 
     def _furnish(self) -> None:

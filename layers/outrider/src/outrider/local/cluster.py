@@ -137,7 +137,7 @@ def described(instance: Any, endpoint: Endpoint) -> InstanceFacts:
     gpu_info = of_type.get("GpuInfo", {}).get("Gpus", [])
     processor = of_type.get("ProcessorInfo", {}).get("SupportedArchitectures", ["x86_64"])
     with endpoint.lock:
-        gib, snapshot_id, images = _data_volume(instance)
+        gib, snapshot_id, images, images_at = _data_volume(instance)
     return InstanceFacts(
         instance_id=instance.id,
         instance_type=instance.instance_type,
@@ -173,6 +173,7 @@ def described(instance: Any, endpoint: Endpoint) -> InstanceFacts:
         account=ACCOUNT,
         region=REGION,
         images=images,
+        images_at=images_at,
         ami=instance.image_id,
     )
 
@@ -181,8 +182,11 @@ def _decoded(user_data: Any) -> str:
     return base64.b64decode(str(user_data or "")).decode("utf-8", "replace")
 
 
-def _data_volume(instance: Any) -> tuple[int, str, frozenset[str]]:
-    """Return the volume that holds images: Bottlerocket's and seeds' second one, else the root."""
+def _data_volume(instance: Any) -> tuple[int, str, frozenset[str], float | None]:
+    """Return the volume that holds images: Bottlerocket's and seeds' second one, else the root.
+
+    Its size, its snapshot, the images on that, and when their blocks are there.
+    """
     root = 20
     for device, attachment in instance.get_block_device_mapping:
         volume = instance.ec2_backend.volumes.get(attachment.volume_id)
@@ -192,5 +196,6 @@ def _data_volume(instance: Any) -> tuple[int, str, frozenset[str]]:
             root = int(volume.size)
         else:
             snapshot = instance.ec2_backend.snapshots.get(volume.snapshot_id)
-            return int(volume.size), volume.snapshot_id or "", images_on(snapshot)
-    return root, "", frozenset()
+            images_at = getattr(volume, "outrider_blocks_at", 0.0)
+            return int(volume.size), volume.snapshot_id or "", images_on(snapshot), images_at
+    return root, "", frozenset(), 0.0

@@ -63,6 +63,8 @@ class Instances:
     on_state: list[Callable[[Any, str], None]] = field(default_factory=list)
     reservations: dict[str, str] = field(default_factory=dict)
     capacity_types: dict[str, str] = field(default_factory=dict)
+    # How long a seeded volume's blocks take to arrive in a zone; None: as they are read.
+    blocks: Callable[[Any, str], float | None] = lambda _volume, _zone: None
     _tokens: dict[str, str] = field(default_factory=dict)
 
     def install(self) -> None:
@@ -132,11 +134,27 @@ class Instances:
                 self._profile(instance, profile)
             for interface in instance.nics.values():
                 interface.add_tags(dict(wanted.tags.get("network-interface", {})))
+            self._hydrate(instance, data)
             self._set(instance, "pending")
         self.capacity_types[instance.id] = wanted.capacity_type
         if wanted.reservation_id:
             self.reservations[instance.id] = wanted.reservation_id
         return instance
+
+    def _hydrate(self, instance: Any, data: Mapping[str, Any]) -> None:
+        """Say of each volume that holds images when its blocks are there."""
+        asked = {
+            one["DeviceName"]: one.get("Ebs") or {} for one in data.get("BlockDeviceMappings") or ()
+        }
+        for device, attachment in instance.get_block_device_mapping:
+            volume = self.backend.volumes.get(attachment.volume_id)
+            snapshot = self.backend.snapshots.get(volume.snapshot_id) if volume else None
+            if volume is None or not getattr(snapshot, "outrider_images", None):
+                continue
+            volume.outrider_rate = asked.get(device, {}).get("VolumeInitializationRate")
+            volume.outrider_bytes = getattr(snapshot, "outrider_bytes", 0)
+            wait = self.blocks(volume, instance.availability_zone)
+            volume.outrider_blocks_at = None if wait is None else self.clock.at() + wait
 
     def begin(self, instance: Any) -> None:
         """Say that a launched instance is pending, and let it become running."""
@@ -424,6 +442,7 @@ class Instances:
                 snapshot.status = "pending"
                 images: frozenset[str] = getattr(snapshot.volume, "outrider_images", frozenset())
                 snapshot.outrider_images = images
+                snapshot.outrider_bytes = getattr(snapshot.volume, "outrider_bytes", 0)
         for snapshot in fresh:
             size = float(snapshot.volume.size or 1)
             self.timeline.record("snapshot", id=snapshot.id, state="pending", gib=size)

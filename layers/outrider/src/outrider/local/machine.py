@@ -61,6 +61,7 @@ class Machines:
             "asl.component.state.exec.state_task.service.state_task_service_aws_sdk",
             "asl.component.state.exec.state_task.service.state_task_service_sfn",
             "asl.component.state.wait.wait_function.wait_function",
+            "asl.eval.environment",
             "asl.jsonata.jsonata",
             "asl.utils.json_path",
             "backend.execution",
@@ -74,6 +75,7 @@ class Machines:
         self._sdk()
         self._own_api()
         self._wait()
+        self._stopped()
         self._status()
 
     def remove(self) -> None:
@@ -180,6 +182,19 @@ class Machines:
                 env.program_state_event.wait(left)
 
         self._set(function.__dict__["WaitFunction"], "_wait_interval", wait)
+
+    def _stopped(self) -> None:
+        """Let an execution that was stopped inside a Map be aborted, not failed: moto's Map fails
+        when its iterations stop, and that error would hide why.
+        """
+        module = sys.modules[f"{_P}.asl.eval.environment"]
+        stopped = module.__dict__["ProgramStopped"]
+
+        def set_error(env: Any, error: Any) -> None:
+            if not isinstance(env.program_state(), stopped):
+                original(env, error)
+
+        original = self._set(module.__dict__["Environment"], "set_error", set_error)
 
     def _status(self) -> None:
         module = sys.modules[f"{_P}.backend.execution"]

@@ -21,6 +21,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from outrider.core.launch.userdata.seeder import DEVICE, DONE, FAILED, HOLDS
+from outrider.core.seeding.images import UNPACKED_FACTOR
 from outrider.local.clock import Clock
 from outrider.local.instances import Instances
 from outrider.local.region import REGION
@@ -79,7 +80,8 @@ class Builders:
                 return
             told = "".join(f"{HOLDS} {name} {digest}\n" for name, digest in pulls)
             self._consoles[instance.id] = f"{told}{DONE}\n"
-            self._fill(instance, frozenset(name for pair in pulls for name in _names(*pair)))
+            names = frozenset(name for pair in pulls for name in _names(*pair))
+            self._fill(instance, names, int(total * UNPACKED_FACTOR))
             self.instances.power_off(instance)
 
         self.clock.call_later(wait, finish)
@@ -100,13 +102,14 @@ class Builders:
             return sum(int(layer.get("size", 0)) for layer in manifest.get("layers", ()))
         return None
 
-    def _fill(self, instance: Any, images: frozenset[str]) -> None:
+    def _fill(self, instance: Any, images: frozenset[str], on_disk: int) -> None:
         """Put the images on the builder's data volume."""
         with self.instances.endpoint.lock:
             for device, attachment in instance.get_block_device_mapping:
                 if device == DEVICE:
                     volume = instance.ec2_backend.volumes[attachment.volume_id]
                     volume.outrider_images = images
+                    volume.outrider_bytes = on_disk
 
     def _console(self, wanted: dict[str, Any], _call: Call) -> dict[str, Any]:
         identity = wanted["InstanceId"]

@@ -46,6 +46,7 @@ class InstanceFacts:
     account: str = "123456789012"
     region: str = "us-east-1"
     images: frozenset[str] = frozenset()  # already on a seeded volume
+    images_at: float | None = 0.0  # when all of their blocks are there; None: as they are read
     ami: str = ""
 
 
@@ -62,8 +63,8 @@ class Timings:
     node_removal: float = (
         60.0  # from an instance's end to the cloud controller's deletion of its Node
     )
-    pull_bytes_per_second: float = 200e6
-    image_bytes: int = 200_000_000  # of an image whose size nobody told
+    pull_bytes_per_second: float = 200e6  # of an image whose size nobody told
+    image_bytes: int = 200_000_000  # and its size
 
 
 @dataclass(frozen=True, slots=True)

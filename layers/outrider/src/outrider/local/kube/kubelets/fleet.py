@@ -1,11 +1,13 @@
 """All kubelets in one: instances join as Nodes, and pods bound to those Nodes run.
 
-A pod's life here: bound, its images pulled (at once where a seeded volume or an earlier pull has
-them), Running and Ready; a pod whose annotation `outrider.dev/run-seconds` names a time ends by
-itself after it, with the exit code of `outrider.dev/exit-code` (0 by default), unless it restarts
-always; one asked to stop exits two seconds after SIGTERM or is killed when its grace is shorter.
-The end of an instance ends its pods at once; its Node turns Unknown, and the cloud controller
-deletes it a minute later if nobody else has. Refuses to know who launched the instance and why.
+A pod's life here: bound, its images pulled, Running and Ready. A pull takes what such pulls were
+measured to take; an image on a seeded volume is there when the volume's blocks have arrived, from
+its creation on, or, on one that nobody warms, as it is read; one that was pulled before is there.
+A pod whose annotation `outrider.dev/run-seconds` names a time ends by itself after it, with the
+exit code of `outrider.dev/exit-code` (0 by default), unless it restarts always; one asked to stop
+exits two seconds after SIGTERM or is killed when its grace is shorter. The end of an instance ends
+its pods at once; its Node turns Unknown, and the cloud controller deletes it a minute later if
+nobody else has. Refuses to know who launched the instance and why.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from outrider.core.seeding import estimate
+from outrider.core.seeding.images import UNPACKED_FACTOR
 from outrider.local.clock import Clock
 from outrider.local.kube.chronicle import Chronicle
 from outrider.local.kube.client import Client
@@ -158,8 +162,8 @@ class Kubelets:
                 "instance", id=facts.instance_id, state="join-failed", reason=str(cause)
             )
             return
-        if not machine.settings.images_on_instance_store:
-            machine.images = dict.fromkeys(facts.images, 0.0)
+        if not machine.settings.images_on_instance_store and facts.images_at is not None:
+            machine.images = dict.fromkeys(facts.images, facts.images_at)
         body = nodes.node_object(facts, machine.settings, stamp(self._clock.now()))
         if not self._register(machine, body):
             return
@@ -343,21 +347,35 @@ class Kubelets:
         for container in (pod["spec"].get("initContainers") or []) + pod["spec"]["containers"]:
             image = container["image"]
             if image not in machine.images:
-                size = self._size(image)
-                machine.images[image] = now + size / self.timings.pull_bytes_per_second
-                new.append((image, size))
+                machine.images[image] = now + self._wait_for(machine, image)
+                new.append(image)
             there = max(there, machine.images[image])
         if new:
             self._later(there - now, lambda: self._show_images(machine))
         uid = uid_of(pod)
         self._later(there - now + self.timings.start, lambda: self._run(machine, uid))
 
+    def _wait_for(self, machine: Machine, image: str) -> float:
+        """Return how long an image takes that is not there: a pull, or reads of a cold volume."""
+        told = self._told(image)
+        size = self.timings.image_bytes if told is None else told
+        on_disk = int(size * UNPACKED_FACTOR)
+        settings = machine.settings
+        seen = settings is None or not settings.images_on_instance_store
+        if seen and image in machine.facts.images:
+            return estimate.seeded_seconds(on_disk, estimate.WarmUp.NONE)
+        if told is None:
+            return size / self.timings.pull_bytes_per_second
+        return estimate.pull_seconds(size, on_disk)
+
     def _size(self, image: str) -> int:
         """Return an image's bytes: as told for it or its repository, else the usual."""
+        told = self._told(image)
+        return self.timings.image_bytes if told is None else told
+
+    def _told(self, image: str) -> int | None:
         repository = image.partition("@")[0].rpartition(":")[0] or image
-        return self.image_bytes.get(
-            image, self.image_bytes.get(repository, self.timings.image_bytes)
-        )
+        return self.image_bytes.get(image, self.image_bytes.get(repository))
 
     def _show_images(self, machine: Machine) -> None:
         if machine.stopped:
