@@ -77,8 +77,8 @@ def assert_keeps(kept: Any, given: Any) -> None:
     ("manifest", "says"),
     [
         (node_pool(weight=101), "spec.weight"),
-        (node_pool(weight=1, replicas=1), "'weight' cannot be set together with 'replicas'"),
-        (node_pool(replicas=1, limits={"cpu": "1"}), "only 'limits.nodes' goes with 'replicas'"),
+        (node_pool(weight=1, replicas=1), "'weight' is not supported on static NodePools"),
+        (node_pool(replicas=1, limits={"cpu": "1"}), "only 'limits.nodes' is supported on static NodePools"),
         (node_pool(limits={"cpu": "lots"}), "spec.limits"),
         (node_pool(disruption={"consolidationPolicy": "Never"}), "Unsupported value"),
         (node_pool(disruption={"consolidateAfter": "soon"}), "spec.disruption.consolidateAfter"),
@@ -105,7 +105,7 @@ def assert_keeps(kept: Any, given: Any) -> None:
             node_class(securityGroupSelectorTerms=[{"id": "sg-1", **DISCOVERY}]),
             "'id' is mutually exclusive",
         ),
-        (node_class(tags={"karpenter.sh/nodepool": "mine"}), "restricted tag key"),
+        (node_class(tags={"karpenter.sh/nodepool": "mine"}), "restricted tag matching karpenter.sh/nodepool"),
         (node_class(metadataOptions={"httpPutResponseHopLimit": 65}), "httpPutResponseHopLimit"),
         (node_class(blockDeviceMappings=[{"ebs": {"iops": 3000}}]), "volumeSize must be defined"),
     ],
@@ -156,7 +156,7 @@ def test_what_may_not_change_does_not(installed: Administrator) -> None:
         group = {"template": {"spec": {"nodeClassRef": {"group": "example.com"}}}}
         for change, says in (
             (group, "nodeClassRef.group is immutable"),
-            ({"replicas": 2}, "cannot go between static"),
+            ({"replicas": 2}, "Cannot transition NodePool between static"),
         ):
             reply = installed.send("PATCH", path, {"spec": change}, MERGE)
             assert reply.status == 422

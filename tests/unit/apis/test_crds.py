@@ -100,6 +100,14 @@ def test_patterns_and_rules_compile(kind: str) -> None:
             assert rule["message"]
 
 
+@pytest.mark.parametrize("kind", DEFINITIONS)
+def test_rules_stay_within_the_cost_limit(kind: str) -> None:
+    """No rule on a number-or-text: the API server counts it as unbounded, and refuses the CRD."""
+    for node in nodes(schema(kind)):
+        if node.get("x-kubernetes-int-or-string"):
+            assert "x-kubernetes-validations" not in node
+
+
 def test_the_kinds_are_karpenters() -> None:
     """Groups, versions, scope and names are those that manifests in the world use."""
     assert {crd["metadata"]["name"] for crd in DEFINITIONS.values()} == {

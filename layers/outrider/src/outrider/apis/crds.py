@@ -241,9 +241,7 @@ def _number_or_text(node: Json) -> Json:
         "anyOf": [{"type": "integer"}, {"type": "string"}],
         "x-kubernetes-int-or-string": True,
         "pattern": ways["string"]["pattern"],
-        "x-kubernetes-validations": [
-            {"rule": "type(self) != int || self >= 0", "message": "must not be negative"}
-        ],
+        "minimum": 0,
     }
     return {**result, **({"default": node["default"]} if node.get("default") else {})}
 

@@ -38,7 +38,7 @@ _REQUIREMENTS: Sequence[Rule] = (
         (
             "self.all(x, (x.operator == 'Gt' || x.operator == 'Lt' || x.operator == 'Gte' ||"
             " x.operator == 'Lte') ? (has(x.values) && x.values.size() == 1 &&"
-            " x.values[0].matches('^[0-9]{1,18}$')) : true)"
+            " int(x.values[0]) >= 0) : true)"
         ),
         (
             "requirements operator 'Gt', 'Lt', 'Gte', or 'Lte' must have a single positive integer"
