@@ -287,6 +287,25 @@ def test_a_machine_that_never_joined_is_cleaned_up(fake: FakeWorld) -> None:
     assert fake.cluster.current.nodeclaims == ()
 
 
+def test_a_node_that_joins_during_its_drain_is_drained(fake: FakeWorld) -> None:
+    """An instance that was warned of while it booted: its pods get their SIGTERM all the same."""
+    deadline = START + timedelta(seconds=120)
+    machine = Machine(fake, node="", deadline=duration.stamp(deadline))
+    claim = fake.cluster.current.nodeclaims[0]
+    unborn = claim.status.model_copy(update={"node_name": ""})
+    fake.cluster.put(replace(claim, status=unborn))
+    machine.step("cordon")
+    machine.step("round")
+    assert fake.recorder.of("evict") == []
+    fake.cluster.put(replace(claim, status=claim.status.model_copy(update={"node_name": "n1"})))
+    machine.until("round", "done")
+    assert machine.state["node"] == "n1"
+    assert [args[:3] for args in fake.recorder.of("taint")] == [
+        ("n1", labels.DISRUPTED_TAINT, True)
+    ]
+    assert len(fake.bus.of("PodEvicted")) == 2
+
+
 def test_two_drains_of_one_node_do_no_harm(fake: FakeWorld) -> None:
     """An upgraded reaction runs beside the first one; everything is told once."""
     fake.ledger.rows[INSTANCE] = Reaction(INSTANCE, "Rebalance", "d1", None, planned=True, at=START)

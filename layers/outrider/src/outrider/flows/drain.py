@@ -99,7 +99,10 @@ def step(event: Mapping[str, Any], world: World) -> Answer:
     """Run the step that *event* names and return what changed."""
     task = _task(event, world)
     try:
-        return _STEPS[event["step"]](task, world)
+        if task.node == event["node"]:
+            return _STEPS[event["step"]](task, world)
+        _keep_off(task, world)  # it joined after the drain had begun
+        return {**_STEPS[event["step"]](task, world), "node": task.node}
     finally:
         decisions.flush(world)
 
@@ -114,13 +117,7 @@ def cordon(task: Task, world: World) -> Answer:
     if row is not None and not row.ended and row.at and world.clock.now() - row.at > LONG:
         world.ledger.update_reaction(row)
     if not task.cancelled and task.node:
-        try:
-            world.cluster.taint(task.node, labels.DISRUPTED_TAINT, NO_SCHEDULE, present=True)
-            _set_label(world, task.node, labels.EXCLUDE_FROM_LOAD_BALANCERS, "karpenter")
-        except Gone:
-            world.telemetry.log("the node is gone already", node=task.node)
-        else:
-            _say(task, world, "Disrupted", f"Draining: {task.reason}")
+        _keep_off(task, world)
     unplanned = task.row is not None and not task.row.planned
     if unplanned or task.reason == DELETED:  # nobody planned for its pods: the reconcile does
         world.ledger.flag(LEAVING, world.clock.now() + LEAVING_SPAN)
@@ -218,7 +215,7 @@ def _task(event: Mapping[str, Any], world: World) -> Task:
     replacements = (*event.get("replacements", ()), *(row.replacements if row else ()))
     return Task(
         decision=row.decision if row is not None and not row.ended else event["decision"],
-        node=event["node"],
+        node=event["node"] or _joined(event["claim"], world),
         claim=event["claim"],
         instance_id=instance_id,
         reason=event["reason"],
@@ -228,6 +225,22 @@ def _task(event: Mapping[str, Any], world: World) -> Task:
         number=int(event.get("round", 0)),
         row=row,
     )
+
+
+def _joined(claim: str, world: World) -> str:
+    """Return the node of *claim*, which had none when its drain began; "" while there is none."""
+    found = world.cluster.machines().nodeclaim(claim) if claim else None
+    return found.status.node_name if found is not None else ""
+
+
+def _keep_off(task: Task, world: World) -> None:
+    try:
+        world.cluster.taint(task.node, labels.DISRUPTED_TAINT, NO_SCHEDULE, present=True)
+        _set_label(world, task.node, labels.EXCLUDE_FROM_LOAD_BALANCERS, "karpenter")
+    except Gone:
+        world.telemetry.log("the node is gone already", node=task.node)
+    else:
+        _say(task, world, "Disrupted", f"Draining: {task.reason}")
 
 
 def _replacements(task: Task, state: ClusterState, now: datetime) -> Standing:

@@ -232,9 +232,10 @@ def _restart_drains(
     world: World, state: ClusterState, rows: Iterable[Reaction], now: datetime
 ) -> None:
     """Start the drains of rows that have no execution: killed before it, or failed for good."""
+    claims = {claim.instance_id: claim for claim in state.nodeclaims if claim.status.provider_id}
     for row in rows:
         waits = row.planned and not (row.execution or row.cancelled or row.ended)
-        claim = state.claim_of(row.node)
+        claim = claims.get(row.instance_id)
         there = claim is not None or state.node(row.node) is not None
         if not (waits and there) or row.at is None or now - row.at < UNPLANNED:
             continue
