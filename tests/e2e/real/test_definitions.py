@@ -13,6 +13,8 @@ from outrider import manifests
 from tests.conformance.probe import MERGE, Obj, Probe
 from tests.e2e.real.admin import Administrator
 from tests.e2e.real.karpenter import DISCOVERY, EXAMPLES, node_class, node_pool, wish
+from tests.support import samples
+from tests.support.samples import BAD, GOOD, SPECS, changed
 
 ROOT = Path(__file__).parents[3]
 POOLS = "/apis/karpenter.sh/v1/nodepools"
@@ -78,7 +80,10 @@ def assert_keeps(kept: Any, given: Any) -> None:
     [
         (node_pool(weight=101), "spec.weight"),
         (node_pool(weight=1, replicas=1), "'weight' is not supported on static NodePools"),
-        (node_pool(replicas=1, limits={"cpu": "1"}), "only 'limits.nodes' is supported on static NodePools"),
+        (
+            node_pool(replicas=1, limits={"cpu": "1"}),
+            "only 'limits.nodes' is supported on static NodePools",
+        ),
         (node_pool(limits={"cpu": "lots"}), "spec.limits"),
         (node_pool(disruption={"consolidationPolicy": "Never"}), "Unsupported value"),
         (node_pool(disruption={"consolidateAfter": "soon"}), "spec.disruption.consolidateAfter"),
@@ -105,7 +110,10 @@ def assert_keeps(kept: Any, given: Any) -> None:
             node_class(securityGroupSelectorTerms=[{"id": "sg-1", **DISCOVERY}]),
             "'id' is mutually exclusive",
         ),
-        (node_class(tags={"karpenter.sh/nodepool": "mine"}), "restricted tag matching karpenter.sh/nodepool"),
+        (
+            node_class(tags={"karpenter.sh/nodepool": "mine"}),
+            "restricted tag matching karpenter.sh/nodepool",
+        ),
         (node_class(metadataOptions={"httpPutResponseHopLimit": 65}), "httpPutResponseHopLimit"),
         (node_class(blockDeviceMappings=[{"ebs": {"iops": 3000}}]), "volumeSize must be defined"),
     ],
@@ -119,6 +127,37 @@ def test_what_is_wrong_is_refused_with_its_reason(
     reply = installed.send("POST", path, manifest, fieldValidation="Strict")
     assert (reply.status, reply.body["reason"]) == (422, "Invalid"), reply
     assert says in reply.body["message"]
+
+
+@pytest.mark.parametrize(("kind", "path", "value"), BAD)
+def test_kubernetes_refuses_what_the_models_refuse(
+    installed: Administrator, kind: str, path: str, value: Any
+) -> None:
+    """Every sample that the planner refuses is refused by a real API server, and nothing else is.
+
+    The types in particular: a number in quotes is no number there.
+    """
+    manifest = changed(kind, path, value)
+    reply = installed.send("POST", installed.collection(manifest), manifest, dryRun="All")
+    assert reply.status in {400, 422}, reply
+
+
+@pytest.mark.parametrize(("kind", "path", "value"), GOOD)
+def test_kubernetes_takes_what_the_models_take(
+    installed: Administrator, kind: str, path: str, value: Any
+) -> None:
+    """Every odd sample that the planner takes is taken by a real API server."""
+    manifest = changed(kind, path, value)
+    reply = installed.send("POST", installed.collection(manifest), manifest, dryRun="All")
+    assert reply.status == 201, reply
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_kubernetes_takes_a_full_manifest(installed: Administrator, kind: str) -> None:
+    """A manifest with every field that has rules is accepted whole."""
+    manifest = samples.document(kind, SPECS[kind])
+    reply = installed.send("POST", installed.collection(manifest), manifest, dryRun="All")
+    assert reply.status == 201, reply
 
 
 def test_an_unknown_field_is_an_error_to_kubectl(installed: Administrator) -> None:
