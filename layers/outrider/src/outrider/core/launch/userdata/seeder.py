@@ -44,7 +44,8 @@ _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}")
 _COMMON = """\
 say() {{ echo "$1" > {console}; }}
 fail() {{ say "{failed} $1"; exit 1; }}
-trap 'code=$?; [ $code -eq 0 ] || say "{failed} exit $code"' EXIT
+leave() {{ code=$?; [ $code -eq 0 ] || say "{failed} exit $code"; }}
+trap leave EXIT
 """
 
 _AL2023 = """\
@@ -56,7 +57,8 @@ root=/var/lib/containerd
 device=$(readlink -f {device}) && [ -b "$device" ] || fail "no volume at {device}"
 systemctl stop containerd kubelet 2>/dev/null
 mkfs.xfs -f -L {label} "$device" || fail "the volume cannot be formatted"
-mkdir -p $root && mount -o noatime "$device" $root || fail "the volume cannot be mounted"
+mkdir -p $root
+mount -o noatime "$device" $root || fail "the volume cannot be mounted"
 systemctl start containerd || fail "containerd does not start"
 login() {{
   case "$1" in *.dkr.ecr.*) ;; *) return 0 ;; esac
@@ -74,7 +76,9 @@ fetch() {{
 }}
 {pulling}
 {pulls}
-systemctl stop containerd && sync && umount $root || fail "the volume does not come to rest"
+systemctl stop containerd || fail "containerd does not stop"
+sync
+umount $root || fail "the volume does not come to rest"
 {telling}
 shutdown -c; poweroff
 """
@@ -99,14 +103,15 @@ host systemctl poweroff
 
 # name as pods write it, digest, name as containerd keeps it, and the source: repository@digest
 _PULLING = """\
+holds() { store ls "name==$1" | awk -v wanted="$2" '$3 == wanted {n++} END {exit !n}'; }
 pull() {
   n=0
   until fetch "$4"; do
     n=$((n + 1)); [ $n -lt 4 ] || fail "$1: cannot be pulled"; sleep $((n * 5))
   done
-  store ls "name==$4" | grep -q "$2" || fail "$1: is not $2"
+  holds "$4" "$2" || fail "$1: is not $2"
   [ "$3" = "$4" ] || store tag --force "$4" "$3" > /dev/null || fail "$1: cannot be named"
-  store ls "name==$3" | grep -q "$2" || fail "$1: is not $2 under its name"
+  holds "$3" "$2" || fail "$1: is not $2 under its name"
   for name in "$3" "$4"; do
     store label "$name" io.cri-containerd.image=managed io.cri-containerd.pinned=pinned \
       > /dev/null || fail "$1: cannot be pinned"
