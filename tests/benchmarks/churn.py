@@ -34,6 +34,7 @@ HOURS = 24
 MEAN_HOURS = 7.0
 PODS_A_NODE = 13
 HEAVY_SHARE = 50
+REPLICAS = 5
 
 
 @dataclass
@@ -150,11 +151,12 @@ def _document(name: str, requests: dict[str, int]) -> dict[str, Any]:
             else {}
         ),
     }
+    group = f"r{int(name[1:]) // REPLICAS}"
     owner = {
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
-        "name": "r",
-        "uid": "r",
+        "name": group,
+        "uid": group,
         "controller": True,
     }
     return {

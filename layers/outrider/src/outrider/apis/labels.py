@@ -59,6 +59,7 @@ PODS = "outrider.dev/pods"  # on a NodeClaim: the pods that it was planned for
 SUBNET = "outrider.dev/subnet"  # on a NodeClaim, as the next two: what drift compares
 SECURITY_GROUPS = "outrider.dev/security-groups"
 PLACEMENT_GROUP = "outrider.dev/placement-group"
+MOVED = "outrider.dev/moved"  # on a Node: how often its pods were moved within a day, and when
 PODS_SEEN = "outrider.dev/pods-seen"
 
 NORMALISED = {

@@ -21,6 +21,7 @@ from typing import Any
 from outrider.apis import duration, labels
 from outrider.apis.placement import NO_SCHEDULE
 from outrider.core.clusterstate import ClusterState
+from outrider.core.disruption import moves
 from outrider.core.disruption.cost import Prices
 from outrider.core.disruption.decide import confirm, decide
 from outrider.core.disruption.result import Command, Decision, Reason
@@ -115,7 +116,12 @@ def _decide(state: ClusterState, world: World) -> Decision:
 
 
 def _policy(world: World) -> Policy:
-    return Policy(plan=policy_of(world), minimum_saving=world.settings.minimum_saving)
+    settings = world.settings
+    return Policy(
+        plan=policy_of(world),
+        minimum_saving=settings.minimum_saving,
+        moves_a_day=settings.moves_a_day,
+    )
 
 
 def _carry_out(
@@ -142,6 +148,7 @@ def _carry_out(
             return False
     for name in command.nodes:
         _start_drain(name, command, decision, replacements, state, world)
+    _remember_moves(command, state, world)
     world.telemetry.count("DisruptionsDecided", Reason=command.reason)
     world.telemetry.count("SavingsPerHour", command.savings_per_hour)
     publish(
@@ -155,6 +162,15 @@ def _carry_out(
         savingsPerHour=command.savings_per_hour,
     )
     return True
+
+
+def _remember_moves(command: Command, state: ClusterState, world: World) -> None:
+    """Mark the nodes that take the pods of *command*, so that these come to rest."""
+    for name, text in moves.notes(state, [command], world.clock.now()).items():
+        try:
+            world.cluster.patch_node(name, {"metadata": {"annotations": {labels.MOVED: text}}})
+        except Gone:
+            world.telemetry.log("the node is gone already", node=name)
 
 
 def _start_drain(

@@ -23,9 +23,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from outrider.apis.nodepool import WHEN_EMPTY
-from outrider.core.disruption import worth
+from outrider.core.disruption import moves, worth
 from outrider.core.disruption.candidates import Candidate
-from outrider.core.disruption.cost import disruption_cost, ratio
 from outrider.core.disruption.result import Blocked, Code, Command, Proposal, Reason
 from outrider.core.disruption.scene import Relocation, Scene, budget_spent, homeless
 from outrider.core.disruption.worths import worths
@@ -93,11 +92,10 @@ class _Search:
 
     def replace_several(self, excess: dict[str, float]) -> None:
         """Replace nodes that cost more than their pods are worth, as many together as pay."""
-        least = self.scene.policy.minimum_saving
         paying = [
             candidate
             for candidate in self._ranked(excess)
-            if excess[candidate.name] >= least * self.scene.price([candidate])
+            if excess[candidate.name] >= self._least(candidate) * self.scene.price([candidate])
         ]
         size, tries = MOST_AT_ONCE, TRIES
         while len(paying) > 1 and tries and not self.scene.expired():
@@ -143,11 +141,18 @@ class _Search:
         price = self.scene.price([candidate])
         found = self.scene.relocate([candidate], avoid=self.scene.unsettled, launching=False)
         needed = sum(self._value.get(key, 0.0) for key in found.left)
-        if price - needed >= self.scene.policy.minimum_saving * price:
+        if price - needed >= self._least(candidate) * price:
             return None
         code = Code.NOT_CHEAPER if price - needed <= worth.PENNY else Code.BELOW_THRESHOLD
         message = f"its pods are worth {needed:.4f} an hour elsewhere, it costs {price:.4f}"
         return Blocked(candidate.name, code, message)
+
+    def _least(self, candidate: Candidate) -> float:
+        """Return which share of its price replacing *candidate* has to save: more where pods on it
+        have been moved before.
+        """
+        moved = moves.most(candidate.node, candidate.pods, self.scene.now)
+        return min(0.5, self.scene.policy.minimum_saving * (1 + moves.HEAVIER * moved))
 
     def judged(self, chosen: Sequence[Candidate], found: Relocation) -> Command | Blocked:
         """Return the command that *found* is, or why it is none."""
@@ -192,14 +197,20 @@ class _Search:
                 self.blocked[candidate.name] = refusal
         return sorted(
             free,
-            key=lambda item: (-ratio(scene.prices.of(item.node) or 0.0, item.pods), item.name),
+            key=lambda item: (
+                -(scene.prices.of(item.node) or 0.0) / self._disruption(item),
+                item.name,
+            ),
         )
+
+    def _disruption(self, candidate: Candidate) -> float:
+        return moves.cost(candidate.node, candidate.pods, self.scene.now)
 
     def _ranked(self, excess: dict[str, float]) -> list[Candidate]:
         """Return the nodes still free, those first whose excess is most for what it disrupts."""
         return sorted(
             (candidate for candidate in self.free() if candidate.name in excess),
-            key=lambda item: (-excess[item.name] / disruption_cost(item.pods), item.name),
+            key=lambda item: (-excess[item.name] / self._disruption(item), item.name),
         )
 
     def _within_budget(self, candidate: Candidate) -> bool:
@@ -260,6 +271,10 @@ def _refusal(candidate: Candidate, scene: Scene) -> Blocked | None:
             "is Never" if candidate.never_settles else f"({wish.consolidate_after}) has not passed"
         )
         return Blocked(candidate.name, Code.CONSOLIDATE_AFTER, f"consolidateAfter {what}")
+    moved = moves.most(candidate.node, candidate.pods, scene.now)
+    if moved >= scene.policy.moves_a_day:
+        message = f"a pod on it was moved {moved} times within a day"
+        return Blocked(candidate.name, Code.BUDGET, message)
     if scene.prices.of(candidate.node) is None:
         return Blocked(candidate.name, Code.NO_PRICE, "the catalogue has no price for it")
     return None

@@ -16,6 +16,7 @@ from outrider.core.catalog.capacity import derive
 from outrider.core.catalog.facts import ClusterFacts
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
+from outrider.core.disruption import moves
 from outrider.core.disruption.result import Command
 from outrider.core.protection import movable
 from outrider.core.resources import minus
@@ -34,7 +35,14 @@ def after(
     launches = [launch for command in commands for launch in command.launches]
     target = {item.pod: item.node for command in commands for item in command.placements}
     target |= {pod: launch.name for launch in launches for pod in launch.pods}
+    marked = moves.notes(state, commands, now)
     rest = state.without(*gone)
+    staying = tuple(
+        replace(node, annotations={**node.annotations, labels.MOVED: marked[node.name]})
+        if node.name in marked
+        else node
+        for node in rest.nodes
+    )
     moved = [
         replace(pod, node_name=target[pod.key], started=now)
         if pod.key in target
@@ -44,7 +52,7 @@ def after(
         if movable(pod)
     ]
     coming = expected_nodes(launches, catalog, rest, now)
-    return replace(rest, nodes=(*rest.nodes, *coming), pods=(*rest.pods, *moved), _index={})
+    return replace(rest, nodes=(*staying, *coming), pods=(*rest.pods, *moved), _index={})
 
 
 def expected_nodes(

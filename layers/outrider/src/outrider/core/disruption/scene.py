@@ -19,10 +19,12 @@ from datetime import datetime
 from functools import cached_property
 from itertools import count
 
+from outrider.apis import labels
 from outrider.apis.node import Node
 from outrider.core import headroom, staticpools
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
+from outrider.core.disruption import moves
 from outrider.core.disruption.budgets import Allowance
 from outrider.core.disruption.candidates import Candidate, candidates
 from outrider.core.disruption.cost import Prices, disruption_cost, ratio
@@ -39,10 +41,11 @@ from outrider.core.scheduling.whatif import WhatIf
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How to plan, and which share of a set's price its replacement must save."""
+    """How to plan; what a replacement must save, as a share; how often a day pods may be moved."""
 
     plan: PlanPolicy = DEFAULT
     minimum_saving: float = 0.05
+    moves_a_day: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,9 @@ class Scene:
 
     def accept(self, command: Command) -> Command:
         """Go on as if *command* were carried out; return it with launch names of its own."""
-        named = replace(command, launches=tuple(self._named(item) for item in command.launches))
+        named = replace(
+            command, launches=tuple(self._named(item, command) for item in command.launches)
+        )
         for name in named.nodes:
             self.allowance.spend(self._left.pop(name).pool.name)
         for placement in named.placements:
@@ -277,12 +282,16 @@ class Scene:
                 return f"pod {placement.pod} would need {placement.node}, which is not up yet"
         return ""
 
-    def _named(self, launch: Launch) -> Launch:
-        """Return *launch* under a name that no node and no other launch of the pass has."""
+    def _named(self, launch: Launch, command: Command) -> Launch:
+        """Return *launch* under a name that no node and no other launch of the pass has; it
+        remembers whom *command* moves to it.
+        """
         numbers = (f"{launch.node_pool}-{number}" for number in count(1))
         name = next(name for name in numbers if name not in self._names)
         self._names.add(name)
-        return replace(launch, name=name)
+        note = moves.launch_note(self.state, command, launch.pods, self.now)
+        annotations = {**launch.annotations, labels.MOVED: note} if note else launch.annotations
+        return replace(launch, name=name, annotations=annotations)
 
     @cached_property
     def _names(self) -> set[str]:
