@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from outrider.core.catalog.family import Family
 from outrider.core.seeding import estimate
@@ -88,8 +89,7 @@ class Build:
     ready: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """An image that is not seeded for a node class, with the reason."""
 
     reference: str
@@ -170,10 +170,12 @@ class _Judge:
         self._absent = absent
         self._heat = heat
         self._unfit: dict[tuple[str, bool], str | None] = {}
+        self._measures: dict[str, tuple[int, float]] = {}
 
     def groups(self, demand: PoolDemand, refused: list[Refusal]) -> Iterable[tuple[str, _Group]]:
         """Return the digests to seed for *demand* by architecture; tell *refused* of the rest."""
         groups: dict[str, _Group] = {}
+        listed = demand.mode is Mode.LISTED
         for reference, use in demand.images.items():
             reason = self._refusal(demand, reference, use)
             if reason is not None:
@@ -185,7 +187,7 @@ class _Judge:
                 reason = "no manifest for its nodes' architecture"
                 refused.append(Refusal(reference, demand.node_class, reason))
             for arch in fitting:
-                _add(groups.setdefault(arch, {}), image, use, listed=demand.mode is Mode.LISTED)
+                self._add(groups.setdefault(arch, {}), image, use, listed=listed)
         return sorted(groups.items())
 
     def _refusal(self, demand: PoolDemand, reference: str, use: Use) -> str | None:
@@ -196,6 +198,26 @@ class _Judge:
             or unwelcome(reference, demand.mode, demand.listed, private=use.private)
             or self.unfit(reference, listed=demand.mode is Mode.LISTED)
         )
+
+    def _add(self, group: _Group, image: Image, use: Use, *, listed: bool) -> None:
+        known = group.get(image.digest)
+        if known is None:
+            on_disk, worth = self._measured(image)
+            group[image.digest] = _Digest(
+                [image], use.pods, image.compressed_bytes, on_disk, listed, worth
+            )
+            return
+        known.images.append(image)
+        known.pods += use.pods
+
+    def _measured(self, image: Image) -> tuple[int, float]:
+        """Return what an image takes on disk, and how long its pull takes, computed once."""
+        found = self._measures.get(image.digest)
+        if found is None:
+            on_disk = image.unpacked_bytes
+            found = on_disk, estimate.pull_seconds(image.compressed_bytes, on_disk)
+            self._measures[image.digest] = found
+        return found
 
     def unfit(self, reference: str, *, listed: bool) -> str | None:
         """Return why an image is not worth a seed, or cannot have one."""
@@ -222,23 +244,6 @@ class _Judge:
                 f" a seed takes {ways.seeded:.0f} s"
             )
         return None
-
-
-def _add(group: _Group, image: Image, use: Use, *, listed: bool) -> None:
-    known = group.get(image.digest)
-    if known is None:
-        on_disk = image.unpacked_bytes
-        group[image.digest] = _Digest(
-            [image],
-            use.pods,
-            image.compressed_bytes,
-            on_disk,
-            listed,
-            estimate.pull_seconds(image.compressed_bytes, on_disk),
-        )
-        return
-    known.images.append(image)
-    known.pods += use.pods
 
 
 def _sets(

@@ -11,8 +11,8 @@ rest); one that fails says `OUTRIDER-SEED-FAILED` and stays up for the poll to r
 behind everything powers it off after an hour, long after the poll has stopped believing in it.
 
 AL2023: a script formats the data volume (label outrider-seed), mounts it as containerd's root and
-pulls through the CRI. Bottlerocket: a bootstrap container runs the script and asks the host's
-containerd.
+pulls through the CRI. Bottlerocket: its own bootstrap container runs the script and asks the host's
+containerd, which is started out of its turn: in order, it would wait for this very container.
 
 Refuses references that are not image references: they become words of a shell script.
 """
@@ -36,6 +36,7 @@ FAILED = "OUTRIDER-SEED-FAILED"
 HOLDS = "OUTRIDER-SEED-HOLDS"
 DONE = "OUTRIDER-SEED-DONE"
 DEAD_MAN_MINUTES = 60
+BOOTSTRAP_IMAGE = "public.ecr.aws/bottlerocket/bottlerocket-bootstrap:v0.4.0"
 BOTTLEROCKET_STORE = "/.bottlerocket/rootfs/local"  # the data volume's mount, from the container
 LAST_WORDS_SECONDS = 30  # so that a poll of the running console hears them
 
@@ -89,7 +90,7 @@ set -u
 host() {{ chroot /.bottlerocket/rootfs "$@"; }}
 ( sleep {seconds}; host systemctl poweroff ) &
 {common}
-host systemctl start containerd || fail "containerd does not start"
+host systemctl start --job-mode=ignore-dependencies containerd || fail "containerd does not start"
 socket=/run/containerd/containerd.sock
 store() {{ host ctr -a $socket -n k8s.io images "$@"; }}
 fetch() {{ host host-ctr pull-image --containerd-socket $socket --namespace k8s.io --source "$1"; }}
@@ -200,6 +201,7 @@ def _bootstrap_container(script: str) -> str:
                 "kubernetes": {"standalone-mode": True},
                 "bootstrap-containers": {
                     "seed": {
+                        "source": BOOTSTRAP_IMAGE,
                         "mode": "once",
                         "essential": True,
                         "user-data": base64.b64encode(script.encode()).decode(),
