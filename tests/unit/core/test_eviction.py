@@ -159,8 +159,14 @@ def test_the_next_look_is_in_time() -> None:
 
 
 def test_the_deadline_ends_the_drain() -> None:
-    """At the deadline the instance goes, whoever is left."""
-    assert a_round(pod("a"), deadline=NOW).done
+    """At the deadline the instance goes, and whoever is left is deleted with it, so that nobody
+    has to notice first; who is on the way out already is not asked again.
+    """
+    last = a_round(pod("a"), pod("b", deleted=NOW), deadline=NOW)
+    assert last.done
+    assert [(one.pod, one.forced, one.grace_seconds) for one in last.departures] == [
+        ("default/a", True, 1)
+    ]
 
 
 def test_an_empty_node_is_given_five_seconds() -> None:

@@ -77,6 +77,7 @@ METRICS: Mapping[str, Metric] = {
     "NoticeToDrainedSeconds": Metric("Seconds", "from the notice to the last pod gone"),
     "PodsEvicted": Metric("Count", "pods that the Eviction API took"),
     "PodsForced": Metric("Count", "pods deleted because their deadline came"),
+    "PodsKilled": Metric("Count", "pods that went with their instance, no time for SIGTERM left"),
     "GraceLostSeconds": Metric("Seconds", "grace that a deadline did not leave to pods"),
     "DrainPastDeadline": Metric("Count", "nodes with pods left when their deadline passed"),
     "NodesTerminated": Metric("Count", "instances terminated after their drain", by="Reason"),

@@ -8,7 +8,9 @@ tolerating and stuck pods hold nothing; do-not-disrupt and PodDisruptionBudgets 
 With a deadline it does more. Every pod has a last safe start: deadline - its grace - a margin.
 Until then its protection holds; from then on it is deleted, whatever its tier, with its own grace
 where that still fits and what is left of the time (never 0) where it does not. So every pod gets a
-SIGTERM, also those that Karpenter leaves to die with their Spot instance.
+SIGTERM, also those that Karpenter leaves to die with their Spot instance. Past the deadline, or
+where there never was any time, whoever is left is deleted with the instance: their controllers need
+not wait until somebody notices.
 
 Refuses to know the API: what a budget forbids here is not even asked for, and what the Eviction API
 refuses all the same is asked for again in the next Round.
@@ -106,7 +108,9 @@ def next_round(state: ClusterState, drain: Drain, now: datetime) -> Round:
         (pod for pod in state.pods_on(drain.node) if drainable(pod, now)), key=lambda pod: pod.key
     )
     if drain.deadline is not None and now >= drain.deadline:
-        return Round(_count(len(pods), "the deadline has passed with {} left"), done=True)
+        late = tuple(_force(pod, drain.deadline, now) for pod in pods if pod.deleted is None)
+        reason = _count(len(pods), "the deadline has passed with {} left")
+        return Round(reason, done=True, departures=late)
     if not pods:
         return _empty(state, drain, now)
     forced = tuple(_force(pod, drain.deadline, now) for pod in pods if _is_due(pod, drain, now))

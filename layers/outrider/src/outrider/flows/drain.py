@@ -342,6 +342,8 @@ def _report(task: Task, decided: Round, state: ClusterState, world: World) -> No
         return
     if left and task.deadline is not None and task.deadline - noticed > NOTICE:
         world.telemetry.count("DrainPastDeadline")
+    if decided.departures:  # past the deadline: they go with the instance
+        world.telemetry.count("PodsKilled", len(decided.departures))
     world.telemetry.count("NoticeToDrainedSeconds", (now - noticed).total_seconds())
 
 
