@@ -64,8 +64,8 @@ compared as such, and `unknown` names what the device has but nobody can tell be
 
 A share of a GPU (g6f, gr6f) serves a claim whose selectors name `memory`, `productName` or `brand`,
 or whose pod or NodePool asks for it as above. Judged: exact counts and all devices, selectors of
-class and request, matchAttribute where all that match agree, alternatives (`firstAvailable`), admin
-access, taints of devices, claims shared by pods or allocated already, extended resources that only a
+class and request, matchAttribute on what is known, alternatives (`firstAvailable`), admin access,
+taints of devices, claims shared by pods or allocated already, extended resources that only a
 DeviceClass serves. Everything else leaves the pod out with code DynamicResources and says what it
 was (docs/adr/0008 lists it).
 
@@ -73,17 +73,17 @@ was (docs/adr/0008 lists it).
 
 What NVIDIA's device plugin makes of a node's GPUs is configured in the cluster (its ConfigMap, the
 labels `nvidia.com/device-plugin.config` and `nvidia.com/mig.config` in the NodePool's template);
-EC2 cannot know it. Karpenter plans with whole GPUs. Here the EC2NodeClass says it in one annotation,
-`outrider.dev/gpu-sharing`, and plans, limits and NodeClaims count as the plugin will:
+EC2 cannot know it. Karpenter plans with whole GPUs. Here the EC2NodeClass says it in one
+annotation, `outrider.dev/gpu-sharing`, and plans, limits and NodeClaims count as the plugin will:
 
 | annotation | a node with one H100 advertises |
 |---|---|
 | none | `nvidia.com/gpu: 1` |
 | `time-slicing=4` or `mps=4` | `nvidia.com/gpu: 4` |
 | `time-slicing=4,renamed` | `nvidia.com/gpu.shared: 4` (the plugin's `renameByDefault`) |
-| `mig=1g.10gb` (strategy single) | `nvidia.com/gpu: 7` |
+| `mig=1g.10gb` (single) | `nvidia.com/gpu: 7` |
 | `mig=1g.10gb,time-slicing=2` | `nvidia.com/gpu: 14` |
-| `mig=1g.10gb*4+3g.40gb*1` (strategy mixed) | `nvidia.com/mig-1g.10gb: 4`, `nvidia.com/mig-3g.40gb: 1` |
+| `mig=1g.10gb*4+3g.40gb*1` (mixed) | `nvidia.com/mig-1g.10gb: 4`, `nvidia.com/mig-3g.40gb: 1` |
 
 How often a profile fits is NVIDIA's table for A100, H100, H200, B200, B300 and RTX PRO 6000. A GPU
 without the profile counts as nothing, since its node would not come up as planned. Words that make

@@ -227,3 +227,34 @@ def test_what_the_api_server_would_refuse(name: str) -> None:
         manifest.parse(document)
     assert refused.value.path.startswith(path)
     assert refused.value.thing.startswith(document["kind"])
+
+
+@pytest.mark.parametrize(
+    ("spec", "path"),
+    [
+        ({"replicas": 1}, "spec"),
+        ({"podTemplateRef": {"name": "t"}}, "spec"),
+        ({"podTemplateRef": {"name": ""}, "replicas": 1}, "spec.podTemplateRef.name"),
+        ({"scalableRef": {"name": "d"}}, "spec.scalableRef.kind"),
+        ({"scalableRef": {"name": "d", "kind": "Deployment"}, "replicas": -1}, "spec.replicas"),
+        (
+            {"scalableRef": {"name": "d", "kind": "Deployment"}, "refillStrategy": "often"},
+            "spec.refillStrategy",
+        ),
+        (
+            {"scalableRef": {"name": "d", "kind": "Deployment"}, "fillDeadlineSeconds": 0},
+            "spec.fillDeadlineSeconds",
+        ),
+    ],
+)
+def test_capacity_buffers_are_held_to_their_definition(spec: dict[str, Any], path: str) -> None:
+    """What the CapacityBuffer CRD refuses is refused, and a source is asked for."""
+    document = {
+        "apiVersion": "autoscaling.x-k8s.io/v1beta1",
+        "kind": "CapacityBuffer",
+        "metadata": {"name": "b"},
+        "spec": spec,
+    }
+    with pytest.raises(InvalidManifest) as refused:
+        manifest.parse(document)
+    assert refused.value.path == path

@@ -288,9 +288,7 @@ def test_a_kill_at_any_call_is_made_good(call: int) -> None:
         _launch(made, f"d{attempt + 2}")
     _consistent(made)
     planned = [
-        pod
-        for claim in made.state.nodeclaims
-        for pod in planned_pods(claim.metadata.annotations)
+        pod for claim in made.state.nodeclaims for pod in planned_pods(claim.metadata.annotations)
     ]
     assert sorted(set(planned)) == ["default/p0", "default/p1", "default/p2"]
     assert len(made.cloud.found) == 3

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import orjson
 from pydantic import Field, model_validator
@@ -25,20 +25,28 @@ ACTIVE = "buffer.x-k8s.io/active-capacity"
 class LocalRef(Model):
     """An object in the buffer's namespace."""
 
-    name: str
-    kind: str = ""
+    name: Annotated[str, Field(min_length=1)]
+    kind: Annotated[str, Field(min_length=1)] = "PodTemplate"
     api_group: str = ""
+
+
+class ScalableRef(LocalRef):
+    """An object in the buffer's namespace that has a scale: its kind has to be said."""
+
+    kind: Annotated[str, Field(min_length=1)]
 
 
 class CapacityBufferSpec(Model):
     """spec."""
 
     pod_template_ref: LocalRef | None = None
-    scalable_ref: LocalRef | None = None
+    scalable_ref: ScalableRef | None = None
     replicas: Annotated[int, Field(ge=0)] | None = None
     percentage: Annotated[int, Field(ge=0)] | None = None
     limits: Amounts = Field(default_factory=dict)
     provisioning_strategy: str | None = None
+    refill_strategy: Literal["recreate", "none"] | None = None
+    fill_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> CapacityBufferSpec:
