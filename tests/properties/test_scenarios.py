@@ -217,3 +217,19 @@ def test_limits_hold_for_a_list_that_must_keep_its_variety() -> None:
     pool = nodepool(requirements=[line], limits={"cpu": "8"})
     answer = judged(pod(spread=[spread(ZONE, None)]), pool, catalog=goods)
     assert answer.types("pod") <= {"a", "b"}
+
+
+def test_a_pod_that_needs_company_finds_room_beside_it() -> None:
+    """A neighbour that could be anywhere does not take the last room beside a pod's company."""
+    there = node("n", cpu="2", memory="8Gi")
+    big = instance_type("m", cpu="2", memory="8Gi", pods="1")
+    answer = judged(
+        pod("anyone", cpu="1500m"),
+        pod("company", cpu="0", memory="6Gi", labels={"app": "b"}),
+        pod("guest", cpu="1500m", near=[term(HOSTNAME, {"app": "b"})]),
+        there,
+        nodepool(),
+        catalog=catalog(big),
+    )
+    assert answer.placed_on("company") == answer.placed_on("guest") == "n"
+    assert not answer.rejected()

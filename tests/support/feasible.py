@@ -230,6 +230,8 @@ class World(Cluster):
         self, launch: Json, pods: Sequence[Json], options: Sequence[Option]
     ) -> Iterator[str]:
         """Yield a sum of requests that is not the pods' plus the least overhead (rule 11)."""
+        if any(self.goods.is_open(key) for item in self.goods.daemons for key in _chosen(item)):
+            return  # room is kept for it, whether the label will be so or not
         asked: dict[str, Fraction] = {}
         for pod in pods:
             for name, value in fits.requests(pod["spec"]).items():
@@ -251,7 +253,7 @@ class World(Cluster):
     ) -> Iterator[str]:
         """Yield alternatives that are left off the list of pods that look at nobody (rule 3)."""
         pool = self.goods.pools[launch["nodePool"]]
-        free = not any(self._looked_at(pod) or self._wishes(pod) for pod in pods) and not (
+        free = not any(self.looked_at(pod) or self._wishes(pod) for pod in pods) and not (
             pool["spec"].get("limits")
         )
         paid = all(option.offering["capacityType"] != "reserved" for option in options)
@@ -275,7 +277,7 @@ class World(Cluster):
         for identity in sorted(known - wanted):
             yield f"{launch['name']} should leave {identity} off its list"
 
-    def _looked_at(self, pod: Json) -> bool:
+    def looked_at(self, pod: Json) -> bool:
         """Return whether *pod* looks at others, or others at it."""
         if crowd.tied(pod) or pod["spec"].get("topologySpreadConstraints"):
             return True
@@ -307,23 +309,23 @@ class World(Cluster):
             item for item in self.goods.usable() if (item["spec"].get("weight") or 0) > weight
         ]
         for pod in (self.pods[key] for key in launch["pods"]):
-            if self._wishes(pod) or self._looked_at(pod) or mark(pod, "outrider.dev/gang"):
+            if self._wishes(pod) or self.looked_at(pod) or mark(pod, "outrider.dev/gang"):
                 return
-            if not any(self._opens(item, pod) for item in heavier):
+            if not any(self.opens(item, pod) for item in heavier):
                 return
         yield f"{launch['name']} belongs into a heavier NodePool"
 
-    def _opens(self, pool: Json, pod: Json) -> bool:
+    def opens(self, pool: Json, pod: Json) -> bool:
         """Return whether *pod* alone could open a node in *pool* beside the plan's launches."""
         if (pool["spec"].get("limits") or {}) or self.goods.varied(pool):
             return False  # whether the limits were used up at that moment, the plan does not say
         taints = pool["spec"]["template"]["spec"].get("taints", [])
         soft = [taint for taint in taints if taint["effect"] == "PreferNoSchedule"]
-        if soft or self.goods.exotic_only(pool, self._alone(pool, pod)):
+        if soft or self.goods.exotic_only(pool, self.alone(pool, pod)):
             return False
-        return bool(self._alone(pool, pod))
+        return bool(self.alone(pool, pod))
 
-    def _alone(self, pool: Json, pod: Json) -> list[Option]:
+    def alone(self, pool: Json, pod: Json) -> list[Option]:
         """Return the options of *pool*, paid for by the hour, that hold *pod* alone."""
         found = []
         for option in self.goods.options(pool):
@@ -411,6 +413,12 @@ class World(Cluster):
                 )
                 found.setdefault(identity, machine)
         return list(found.values())
+
+
+def _chosen(daemon: Json) -> Iterable[str]:
+    """Return the labels that a DaemonSet selects nodes by."""
+    found: Json = daemon["spec"]["template"]["spec"].get("nodeSelector") or {}
+    return found.keys()
 
 
 def _either(pod: Json) -> set[str]:

@@ -38,6 +38,8 @@ from outrider.core.scheduling.run import Run
 __all__ = ["COST", "FIRST_FIT", "Policy", "pending", "plan"]
 
 Expired = Callable[[], bool]
+_MANY = 2000
+"""So many pods are not planned twice for the sake of a few that neighbours kept out."""
 EMPTY = Plan((), (), (), COST, "optimal", 0.0)
 
 
@@ -205,9 +207,33 @@ def _best(problem: Problem, expired: Expired) -> Solution:
         order, problem.classes, partial(firstfit.place, run), problem.hopeless, lambda: False
     )
     plain = Solution(run, left, FIRST_FIT)
-    if expired() or problem.policy.strategy == FIRST_FIT:
+    if expired():
+        return plain
+    plain = _again(problem, contents, order, plain)
+    if problem.policy.strategy == FIRST_FIT:
         return plain
     return optimise.best(problem, contents, order, plain, expired)
+
+
+def _again(problem: Problem, contents: Contents, order: Sequence[int], plain: Solution) -> Solution:
+    """Return *plain*, or what comes of serving those first whom it left out for their neighbours.
+
+    A pod that needs the company of another finds the node full that the other was given; one that
+    keeps others away comes too late to do so. One more round settles most of this.
+    """
+    late = {pod: ask for pod, ask in plain.left.items() if ask.tied and not problem.hopeless(ask)}
+    if not late or len(order) > _MANY:
+        return plain
+    run = Run.of(problem, contents)
+    left = queue.drain_runs(
+        queue.promoted(problem.pods, order, problem.classes, late),
+        problem.classes,
+        partial(firstfit.place, run),
+        problem.hopeless,
+        lambda: False,
+    )
+    again = Solution(run, left, FIRST_FIT)
+    return again if again.order[0] < plain.order[0] else plain
 
 
 def _chose_again(answer: _Answer, choice: dict[str, int]) -> bool:

@@ -10,7 +10,7 @@ is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from operator import le
 
@@ -131,6 +131,27 @@ def _relaxed(waiting: Sequence[int], class_of: Sequence[PodClass], level: dict[i
     for pod in able:
         level[pod] += 1
     return bool(able)
+
+
+def promoted(
+    pods: Sequence[Pod], order: Sequence[int], class_of: Sequence[PodClass], left: Mapping[int, Ask]
+) -> list[int]:
+    """Return *order* with the pods that neighbours kept out before those that they wait for.
+
+    Who was late to a node that its neighbours filled, or to a domain that they closed, comes first
+    the next time, and with it the pods that it must be near: both within their own priority.
+    """
+    wanted = {tally for ask in left.values() for near in ask.near for tally in near.tallies}
+    company = {
+        pod
+        for pod in (order if wanted else ())
+        if any(not wanted.isdisjoint(ask.counted) for ask in class_of[pod].asks)
+    }
+
+    def turn(place: int) -> tuple[int, bool, bool]:
+        return -pods[place].priority, place not in company, place not in left
+
+    return sorted(order, key=turn)
 
 
 def by_accelerators(pods: Sequence[Pod], order: Sequence[int]) -> list[int]:
