@@ -79,6 +79,8 @@ class Contents:
     problem: Problem
     _known: dict[tuple[object, ...], Content] = field(default_factory=dict)
     _masks: dict[bytes, Mask] = field(default_factory=dict)
+    _spans: dict[tuple[int, int], tuple[Amounts, Amounts]] = field(default_factory=dict)
+    _bare: dict[tuple[int, int, int], bool] = field(default_factory=dict)
     _hosted: tuple[bool, ...] = ()
     exotic: Mask = field(default_factory=lambda: np.zeros(0, bool))
 
@@ -127,7 +129,7 @@ class Contents:
         known = content.steps.get(key)
         if known is None:
             try:
-                known = self._grown(content, ask, domains)
+                known = self._roomy(content, ask, domains) or self._grown(content, ask, domains)
             except _Refused as refusal:
                 known = refusal.code
             content.steps[key] = known
@@ -136,6 +138,63 @@ class Contents:
     def narrowed(self, content: Content, rows: Mask) -> Content | None:
         """Return *content* with no rows but *rows*; None where none is left."""
         return self._make(replace(content, rows=content.rows & rows, steps={}, values={}))
+
+    def _roomy(self, content: Content, ask: Ask, domains: Domains) -> Content | None:
+        """Return *content* with one pod of *ask* on it where no row is ruled out by that; None
+        where one may be, or anything but the room changes."""
+        if (
+            domains
+            or not content.pods
+            or (content.plain and ask.accelerated)
+            or not self._is_bare(ask, content)
+        ):
+            return None
+        used = content.used + ask.request
+        least, most = self._span(content.shelf, content.rows)
+        if (used > least).any():
+            return None
+        grown = Content(
+            shelf=content.shelf,
+            rows=content.rows,
+            live=content.live,
+            plain=content.plain,
+            used=used,
+            claims=content.claims,
+            local=content.local,
+            ports=content.ports,
+            shared=content.shared,
+            own_volumes=content.own_volumes,
+            pods=content.pods + 1,
+            best=content.best,
+            price=content.price,
+            head=most - used,
+        )
+        return self._known.setdefault(self._identity(grown), grown)
+
+    def _is_bare(self, ask: Ask, content: Content) -> bool:
+        """Return whether a pod of *ask* brings nothing but its requests, and each row admits it."""
+        key = (ask.index, content.shelf.index, id(content.rows))
+        known = self._bare.get(key)
+        if known is None:
+            known = not (
+                ask.ports
+                or ask.volumes.own
+                or ask.volumes.shared
+                or ask.counted
+                or content.shelf.floating(ask.rule.keys())
+                or (content.rows & ~self.problem.rows(ask, content.shelf)).any()
+            )
+            self._bare[key] = known
+        return known
+
+    def _span(self, shelf: Shelf, rows: Mask) -> tuple[Amounts, Amounts]:
+        """Return the least and the most room, by resource, that any of *rows* has."""
+        key = (shelf.index, id(rows))
+        known = self._spans.get(key)
+        if known is None:
+            room = shelf.room[distinct(shelf.shape[rows])]
+            known = self._spans[key] = (room.min(axis=0), room.max(axis=0))
+        return known
 
     def _grown(self, content: Content, ask: Ask, domains: Domains) -> Content:
         shelf = content.shelf
@@ -272,40 +331,42 @@ class Contents:
 
     def _make(self, draft: Content) -> Content | None:
         """Return the content of which *draft* states the independent part, or None."""
-        packed = np.packbits(draft.rows).tobytes()
-        key = (
-            draft.shelf.index,
-            packed,
-            draft.plain,
-            draft.used.tobytes(),
-            draft.claims,
-            draft.local,
-            draft.ports,
-            draft.shared,
-            draft.own_volumes,
-        )
+        rows = self._masks.setdefault(np.packbits(draft.rows).tobytes(), draft.rows)
+        draft.rows = rows
+        key = self._identity(draft)
         known = self._known.get(key)
         if known is not None:
             return known
-        rows = self._masks.setdefault(packed, draft.rows)
         live = rows & ~self.exotic if draft.plain else rows
         if not live.any():
             return None
         best = self._cheapest(live)
-        shelf = draft.shelf
-        shapes = distinct(shelf.shape[rows])
         made = replace(
             draft,
-            rows=rows,
             live=live,
             best=best,
             price=float(self.problem.market.price[best]),
-            head=shelf.room[shapes].max(axis=0) - draft.used,
+            head=self._span(draft.shelf, rows)[1] - draft.used,
             steps={},
             values={},
         )
         self._known[key] = made
         return made
+
+    @staticmethod
+    def _identity(content: Content) -> tuple[object, ...]:
+        """Return what makes a content, its rows being the one mask kept for all that are equal."""
+        return (
+            content.shelf.index,
+            id(content.rows),
+            content.plain,
+            content.used.tobytes(),
+            content.claims,
+            content.local,
+            content.ports,
+            content.shared,
+            content.own_volumes,
+        )
 
     def keeps_variety(self, content: Content) -> bool:
         """Return whether the rows left keep every minValues of the pool (F4, F5)."""
