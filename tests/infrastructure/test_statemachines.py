@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.resources import files
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from statelint.linter import Linter
 
 from outrider import errors
@@ -64,6 +66,60 @@ def following(state: dict[str, Any]) -> Iterator[str]:
 def test_the_linter_finds_nothing(name: str) -> None:
     """statelint has no complaint."""
     assert Linter.validate(machine(name)) == []
+
+
+def _schema() -> dict[str, Any]:
+    """Return the schema of the Amazon States Language that cfn-lint carries."""
+    room = files("cfnlint.data.schemas.other.step_functions")
+    text = (room / "statemachine.json").read_text()
+    found: dict[str, Any] = json.loads(text.replace('"#/"', '"#"'))
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_definition_is_of_the_language(name: str) -> None:
+    """Another judge than statelint: AWS' own schema of the states language."""
+    errors_found = [
+        f"{'/'.join(map(str, error.absolute_path))}: {error.message}"
+        for error in Draft202012Validator(_schema()).iter_errors(machine(name))
+    ]
+    assert errors_found == []
+
+
+@pytest.mark.parametrize("break_it", [{"Type": "Tusk"}, {"Resource": "nobody"}, {"Retry": [{}]}])
+def test_the_schema_is_a_judge(break_it: dict[str, Any]) -> None:
+    """What is not of the language is seen."""
+    broken = json.loads(json.dumps(machine("seed")))
+    broken["States"]["Plan"] |= break_it
+    assert list(Draft202012Validator(_schema()).iter_errors(broken))
+
+
+# https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html, and services'
+AWS_ERRORS = {
+    "States.ALL",
+    "States.Timeout",
+    "States.TaskFailed",
+    "States.Permissions",
+    "Lambda.ServiceException",
+    "Lambda.AWSLambdaException",
+    "Lambda.SdkClientException",
+    "Lambda.TooManyRequestsException",
+    "Lambda.Unknown",
+    "Sandbox.Timedout",
+    "StepFunctions.ExecutionAlreadyExistsException",
+    "StepFunctions.ExecutionAlreadyExists",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_errors_are_called_as_they_are(name: str) -> None:
+    """Each name that a retrier or catcher waits for is AWS', or a class of ours."""
+    for label, task in tasks(name):
+        for one in (*task["Retry"], *task["Catch"]):
+            for error in one["ErrorEquals"]:
+                assert error in AWS_ERRORS or issubclass(
+                    getattr(errors, error, int), errors.OutriderError
+                ), (label, error)
 
 
 @pytest.mark.parametrize("name", NAMES)
