@@ -8,7 +8,7 @@ import pytest
 
 from outrider.apis import labels
 from outrider.core.scheduling.result import Plan
-from outrider.flows import disrupt, launch, provision
+from outrider.flows import disrupt, launch, pools, provision
 from outrider.flows.launch import Launched
 from tests.support import estate
 from tests.support.world import FakeWorld
@@ -89,3 +89,17 @@ def test_a_claim_that_nobody_needs_any_more_is_deleted(fake: FakeWorld, plans: l
     fake.cluster.put(estate.pool(replicas=0), coming)
     disrupt.disrupt(TICK, fake.world)
     assert fake.recorder.of("delete_nodeclaim") == [("claim-n9",)]
+
+
+def test_what_is_malformed_is_said_on_its_pool_alone(fake: FakeWorld) -> None:
+    """A headroom that cannot be read is in the status of its NodePool, which stays as ready."""
+    fake.cluster.put(estate.pool(annotations={labels.HEADROOM: "cpu=many"}), estate.pool("other"))
+    pools.report(fake.world, fake.cluster.current)
+    said = {
+        name: {one["type"]: (one["status"], one["message"]) for one in status["conditions"]}
+        for _, name, status in fake.recorder.of("patch_status")
+    }
+    status, message = said["pool"]["ValidationSucceeded"]
+    assert (status, "outrider.dev/headroom" in message) == ("False", True)
+    assert said["other"]["ValidationSucceeded"][0] == "True"
+    assert said["pool"]["Ready"] == said["other"]["Ready"]

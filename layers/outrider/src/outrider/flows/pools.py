@@ -1,9 +1,10 @@
 """NodePools' status: whether each can be used, and what it has.
 
-Ready follows from the node class and from the pool's own well-formedness (a pool that does not
-parse never gets here). Resources are those of its Nodes, and of NodeClaims whose Node is not there
-yet, each machine once. Written only when something changed. Refuses to enforce limits: the planner
-does.
+Ready follows from the node class (a pool that does not parse never gets here). What is malformed
+but holds back only disruption or headroom, a budget's schedule or a resource list, is said in
+ValidationSucceeded, and the pool goes on launching. Resources are those of its Nodes, and of
+NodeClaims whose Node is not there yet, each machine once. Written only when something changed.
+Refuses to enforce limits: the planner does.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 
 from outrider.apis import labels, quantity
 from outrider.apis.nodepool import NodePool
+from outrider.core import headroom
 from outrider.core.clusterstate import ClusterState
+from outrider.core.disruption import budgets
 from outrider.core.launch import nodeclaim, readiness
 from outrider.core.resources import Resources, total
 from outrider.errors import ClusterError
@@ -60,9 +63,16 @@ def _status(
     elif not node_class.status.is_true(readiness.READY):
         ready = node_class.status.condition(readiness.READY)
         problem = f"EC2NodeClass {name} is not ready: {ready.message if ready else 'not seen yet'}"
+    malformed = budgets.problem(pool) or headroom.problem(pool)
     now = world.clock.now()
     fresh = [
-        nodeclaim.condition(VALIDATION, holds=True, reason=VALIDATION, now=now),
+        nodeclaim.condition(
+            VALIDATION,
+            holds=not malformed,
+            reason="Malformed" if malformed else VALIDATION,
+            now=now,
+            message=malformed,
+        ),
         nodeclaim.condition(
             CLASS_READY,
             holds=not problem,

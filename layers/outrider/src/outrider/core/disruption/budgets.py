@@ -72,6 +72,14 @@ def allowed(pool: NodePool, nodes: int, reason: str | None, now: datetime) -> in
     )
 
 
+def problem(pool: NodePool) -> str:
+    """Return which budget of *pool* cannot be read, and so lets nothing go, or ""."""
+    for number, budget in enumerate(pool.spec.disruption.budgets):
+        if not _is_readable(budget):
+            return f"spec.disruption.budgets[{number}].schedule {budget.schedule!r} is not readable"
+    return ""
+
+
 def is_leaving(state: ClusterState, node: Node) -> bool:
     """Return whether *node* is being disrupted or deleted already."""
     claim = state.claim_of(node)

@@ -67,7 +67,11 @@ class Candidate:
         after = duration.nillable(self.pool.spec.disruption.consolidate_after)
         if after is None:
             return False
-        return self.quiet_since is None or now - self.quiet_since >= after
+        if self.quiet_since is None:
+            return True
+        return (
+            now - min(self.quiet_since, now) >= after
+        )  # a clock ahead of ours is no event to come
 
 
 def candidates(

@@ -25,7 +25,7 @@ from outrider.core import headroom, staticpools
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
 from outrider.core.disruption import moves
-from outrider.core.disruption.budgets import Allowance
+from outrider.core.disruption.budgets import Allowance, problem
 from outrider.core.disruption.candidates import Candidate, candidates
 from outrider.core.disruption.cost import Prices, disruption_cost, ratio
 from outrider.core.disruption.outcome import after, expected_nodes
@@ -301,6 +301,9 @@ class Scene:
 def budget_spent(candidate: Candidate, reason: str) -> Blocked:
     """Return that the budgets of *candidate*'s pool leave no room for *reason* now."""
     message = f"the budgets of NodePool {candidate.pool.name} leave no room for {reason}"
+    unreadable = problem(candidate.pool)
+    if unreadable:
+        message = f"{message}: {unreadable}"
     return Blocked(candidate.name, Code.BUDGET, message)
 
 

@@ -2,10 +2,11 @@
 
 The worst launch price decides, not the hope (F139): EC2 picks any alternative on a launch's list,
 so the list is cut until the dearest ones together stay below what they replace, less the share
-that a replacement must save. A lone Spot node is only replaced by Spot that can come from several
-types, or every price change would move it (F142, with our own number). minValues are never cut
-into (F5). Under the policy Balanced the share of the pool's cost that is saved must be worth the
-share of its disruption (F145). Refuses to know how the replacement was found.
+that a replacement must save. Spot is only replaced by Spot where what is left of each list has
+several types, five by default, or every change of price would move the pods again and a scarce type
+would take them (F142 asks for fifteen, of single nodes alone). minValues are never cut into (F5).
+Under the policy Balanced the share of the pool's cost that is saved must be worth the share of its
+disruption (F145). Refuses to know how the replacement was found.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ def _values(key: str, kept: Sequence[Choice], catalog: Catalog) -> int:
 
 
 def _too_stiff(chosen: Sequence[Candidate], launches: Sequence[Launch], flexibility: int) -> str:
-    """Return why replacing one Spot node by Spot would leave too little choice, or ""."""
-    if len(chosen) != 1 or chosen[0].node.labels.get(labels.CAPACITY_TYPE) != labels.SPOT:
+    """Return why replacing Spot nodes by Spot would leave too little choice, or ""."""
+    if all(item.node.labels.get(labels.CAPACITY_TYPE) != labels.SPOT for item in chosen):
         return ""
     for launch in launches:
         types = {
