@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from outrider.apis.signals import Unknown
 from tests.support.decisions import OUT, check
 from tests.support.stack import ROOT
 
@@ -78,3 +80,30 @@ def test_the_written_files_are_current() -> None:
     command = [sys.executable, str(ROOT / "tools" / "decisions.py"), "--check"]
     checked = subprocess.run(command, check=False)
     assert checked.returncode == 0, "not current: python tools/decisions.py"
+
+
+def words() -> Iterator[str]:
+    """Yield every word by which a signal is let go."""
+    place = {"_ignored": 2, "_deferred": 1, "_ignore": 1}
+    core = ROOT / "layers/outrider/src/outrider/core/interruption.py"
+    for path in (core, FLOWS / "interrupt.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                at = place.get(node.func.id, len(node.args))
+                told = node.args[at] if at < len(node.args) else None
+                if isinstance(told, ast.Constant):
+                    yield str(told.value)
+    yield from get_args(Unknown.model_fields["reason"].annotation)
+
+
+def test_every_word_for_a_signal_let_go_can_be_read_up() -> None:
+    """docs/operations.md has each value of the metric SignalsIgnored, and none that is not."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    table = page.partition("## Signals that are let go")[2].partition("\n## ")[0]
+    said = {
+        word
+        for line in table.splitlines()
+        if line.startswith("| `")
+        for word in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+    assert said == set(words())
