@@ -173,19 +173,22 @@ def test_allocated_claim() -> None:
 
 
 def test_match_attribute() -> None:
-    """212: better than Karpenter, devices that must agree on an attribute are looked for where all
-    that match do; where they differ the claim is not judged, and the type left off."""
+    """212: better than Karpenter, devices that a constraint wants to agree on an attribute are
+    counted by its values; a type of which no value has enough is left off."""
     mixed = catalog(
-        instance_type("same", devices=[publishing(2, model="a")]),
-        instance_type("mixed", devices=[publishing(1, model="a"), publishing(1, model="b")]),
+        instance_type("pair", devices=[publishing(2, model="a")]),
+        instance_type("odd", devices=[publishing(1, model="a"), publishing(1, model="b")]),
+        instance_type("both", devices=[publishing(2, model="a"), publishing(3, model="b")]),
     )
-    answer = planned(
+    scene = (
         device_class(),
         claim_template("t", request(count=2), constraints=[together(f"{DRIVER}/model")]),
-        pod(spec=claiming(template="t")),
-        catalog=mixed,
     )
-    assert answer.types("pod") == {"same"}
+    answer = planned(*scene, pod(spec=claiming(template="t")), catalog=mixed)
+    assert answer.types("pod") == {"pair", "both"}
+    pods = [pod(name, spec=claiming(template="t")) for name in "pqr"]
+    answer = planned(*scene, *pods, catalog=catalog(mixed["instanceTypes"][2]))
+    assert sorted(len(launch.pods) for launch in answer.plan.launches) == [1, 2]
 
 
 def test_device_taints() -> None:

@@ -132,16 +132,24 @@ def test_what_is_planned_can_be_allocated(scene: tuple[list[Json], Json], strate
 @given(
     lists=st.lists(published, min_size=1, max_size=3),
     asked=st.lists(st.one_of(exact, exact, every), min_size=1, max_size=2).map(named),
+    agreed=constraints,
 )
-def test_what_can_be_allocated_is_planned(lists: list[list[Json]], asked: list[Json]) -> None:
+def test_what_can_be_allocated_is_planned(
+    lists: list[list[Json]], asked: list[Json], agreed: tuple[Json, ...]
+) -> None:
     """A pod whose claim some type can serve alone, and can be judged, gets a node of such a type.
 
-    All devices of a kind beside some of the same are beyond judging, and say so.
+    All devices of a kind beside some of the same, or with a constraint on what differs among them,
+    are beyond judging.
     """
     goods: Any = catalog(
         *(instance_type(f"t{place}", devices=found) for place, found in enumerate(lists))
     )
-    documents = [device_class(), claim_template("m", *asked), pod(spec=claiming(template="m"))]
+    documents = [
+        device_class(),
+        claim_template("m", *asked, constraints=agreed),
+        pod(spec=claiming(template="m")),
+    ]
     answer = planned(*documents, catalog=goods)
     able = {
         kind["name"]
@@ -150,7 +158,9 @@ def test_what_can_be_allocated_is_planned(lists: list[list[Json]], asked: list[J
     }
     if answer.plan.rejections and "cannot be judged" in answer.reason("pod"):
         return
-    assert answer.types("pod") == able
+    whole = any("allocationMode" in item["exactly"] for item in asked)
+    assert answer.types("pod") <= able
+    assert answer.types("pod") == able or (whole and agreed)
 
 
 def _on(name: str) -> Json:

@@ -377,6 +377,34 @@ def test_claims_move_with_their_pods() -> None:
     assert moved(busy) is None
 
 
+def test_bundles_of_two_requests() -> None:
+    """Two requests that must agree are counted by value; where others may take a part, not at all.
+
+    On one node are two roots: one with a large and a small device, one with two small ones.
+    """
+    size = f'device.attributes["{DRIVER}"].size'
+    roots = (
+        device("d0", size="large", root="x"),
+        device("d1", size="small", root="x"),
+        device("d2", size="small", root="y"),
+        device("d3", size="small", root="y"),
+    )
+    aligned = claim_template(
+        "t",
+        request("one", f'{size} == "large"'),
+        request("two", f'{size} == "small"'),
+        constraints=[together(f"{DRIVER}/root", "one", "two")],
+    )
+    scene = (node(), resource_slice("s", *roots), aligned)
+    answer = plan(*scene, user("p"), user("q"))
+    assert answer.placed_on("p") == "node"
+    assert answer.rejected() == {"q": {"DynamicResources"}}
+    small = claim_template("small", request("r", f'{size} == "small"'))
+    beside = plan(*scene, small, user("p"), pod("q", spec=claiming(template="small")))
+    assert beside.placed_on("q") == "node"
+    assert "devices that agree" in beside.reason("p")
+
+
 def test_plans_without_claims_import_no_cel() -> None:
     """The planner's import leaves the CEL library alone: the first claim pays for it."""
     code = "import sys, outrider.core.scheduling.plan; sys.exit('celpy' in sys.modules)"

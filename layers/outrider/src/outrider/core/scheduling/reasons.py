@@ -178,6 +178,8 @@ def _too_few_devices(problem: Problem, ask: Ask, shelf: Shelf, rows: Mask) -> st
         sort = names[place].removeprefix(DEVICES).partition("-")[0]
         if sort == "every":
             return "wants all matching devices; no instance type publishes any"
+        if sort == "bundle":
+            return "no instance type surely has as many devices that agree, as a constraint wants"
         if sort == "admin":
             return "no instance type publishes as many matching devices"
         if most > 0:

@@ -34,7 +34,7 @@ MOST_COMBINATIONS = 16
 """Combinations of `firstAvailable` choices that are tried for one pod."""
 
 CLASS_RESOURCE = "deviceclass.resource.kubernetes.io/"
-EXACT, EVERY, ADMIN = "exact", "every", "admin"
+EXACT, EVERY, ADMIN, BUNDLE = "exact", "every", "admin", "bundle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +47,28 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Devices of all *members* must have the same value of *attribute*."""
+    """Devices of all *members* must have the same value of *attribute*.
+
+    Where it is `bundled`, what differs among a node's devices is counted by bundles of them.
+    """
 
     attribute: str
     members: tuple[Filter, ...]
+    bundled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """One kind of device that somebody asks for.
 
-    `before` are alternatives that are tried first: where one of them fails, so does all of it.
+    `before` are alternatives that are tried first: where one of them fails, so does all of it. For
+    a bundle, `counts` says how many devices it takes for each member of its one agreement.
     """
 
     filter: Filter
     agreements: tuple[Agreement, ...] = ()
     before: tuple[Filter, ...] = ()
+    counts: tuple[int, ...] = ()
 
     @property
     def expressions(self) -> frozenset[str]:
@@ -82,12 +88,16 @@ class Wanted:
                 for item in self.agreements
             ),
             tuple(map(_by_text, self.before)),
+            self.counts,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """*count* devices of a kind; EVERY asks for all there are, ADMIN looks without taking."""
+    """*count* devices of a kind; EVERY asks for all there are, ADMIN looks without taking.
+
+    A BUNDLE asks for nothing beside what its requests ask: it says that they must agree.
+    """
 
     wanted: Wanted
     count: int
@@ -301,11 +311,18 @@ class Claims:
             item.name: tuple(self._filter(words, each) for each in options[: options.index(item)])
             for item, options in zip(requests, spec.requests, strict=True)
         }
-        return tuple(
+        agreed = [
+            _agreement(item, requests, filters, spec.constraints) for item in spec.constraints
+        ]
+        needs = tuple(
             Need(
                 wanted=Wanted(
                     filters[item.name],
-                    tuple(_agreements(item, requests, filters, spec.constraints)),
+                    tuple(
+                        agreement
+                        for constraint, agreement in zip(spec.constraints, agreed, strict=True)
+                        if _concerns(constraint, item.name)
+                    ),
                     before[item.name],
                 ),
                 count=item.count,
@@ -313,6 +330,7 @@ class Claims:
             )
             for item in requests
         )
+        return (*needs, *_bundles(requests, filters, spec.constraints, agreed))
 
     def _filter(self, words: str, request: DeviceRequest) -> Filter:
         found = self._classes.get(request.device_class)
@@ -341,24 +359,43 @@ def _mode(words: str, request: DeviceRequest, *, alone: bool) -> str:
 _CANNOT = "cannot be judged"
 
 
-def _agreements(
-    request: DeviceRequest,
-    requests: Iterable[DeviceRequest],
+def _agreement(
+    constraint: MatchConstraint,
+    requests: Sequence[DeviceRequest],
     filters: Mapping[str, Filter],
-    constraints: Iterable[MatchConstraint],
-) -> Iterable[Agreement]:
-    """Yield what the devices of *request* must agree on with others."""
-    for constraint in constraints:
-        members = [item for item in requests if _concerns(constraint, item.name)]
-        if request in members:
-            every = any(item.mode == ALL for item in members)
-            several = every or sum(item.count for item in members) > 1
-            yield Agreement(
-                constraint.attribute,
-                tuple(sorted({filters[item.name] for item in members}, key=_by_text))
-                if several
-                else (),
+    constraints: Sequence[MatchConstraint],
+) -> Agreement:
+    """Return what the devices of the requests that *constraint* concerns must agree on.
+
+    A single device agrees with itself: there are no members then.
+    """
+    members = [item for item in requests if _concerns(constraint, item.name)]
+    every = any(item.mode == ALL for item in members)
+    if not every and sum(item.count for item in members) <= 1:
+        return Agreement(constraint.attribute, ())
+    named = tuple(sorted({filters[item.name] for item in members}, key=_by_text))
+    return Agreement(constraint.attribute, named, bundled=not every and len(constraints) == 1)
+
+
+def _bundles(
+    requests: Sequence[DeviceRequest],
+    filters: Mapping[str, Filter],
+    constraints: Sequence[MatchConstraint],
+    agreed: Sequence[Agreement],
+) -> Iterable[Need]:
+    """Yield the bundle that a claim's one constraint makes of its requests."""
+    for constraint, agreement in zip(constraints, agreed, strict=True):
+        if agreement.bundled:
+            counts = tuple(
+                sum(
+                    item.count
+                    for item in requests
+                    if _concerns(constraint, item.name) and filters[item.name] == member
+                )
+                for member in agreement.members
             )
+            kind = Wanted(agreement.members[0], (agreement,), counts=counts)
+            yield Need(kind, 1, BUNDLE)
 
 
 def _by_text(item: Filter) -> tuple[object, ...]:

@@ -1,11 +1,13 @@
 """Kinds of devices, as resources: what a need asks and what a supply has.
 
 Decides which kinds are one (they take the same devices everywhere), which compete (`hall`), and
-three sorts of resources: for exact counts one for each set of kinds that binds; for all devices of
-a kind one of which such a need takes everything and everybody whose kind overlaps takes a little,
-so that they exclude each other; for administrators, who look at devices without holding them, one
-that is there or not. A kind that cannot be judged at all is a problem in words; one that cannot be
-judged on some supply finds nothing there.
+four sorts of resources. For exact counts, one for each set of kinds that binds. For all devices of
+a kind, one of which such a need takes everything and everybody whose kind overlaps takes a little,
+so that they exclude each other. For requests that must agree on an attribute which differs among
+the devices of a node, one that counts the bundles to be had there, if nobody else may take parts of
+them. For administrators, who look at devices without holding them, one that is there or not. A
+kind that cannot be judged at all is a problem in words; one that cannot be judged on some supply
+finds nothing there.
 
 Refuses to know pods.
 """
@@ -20,6 +22,7 @@ from outrider.apis.quantity import Resources
 from outrider.core.scheduling.devices.cel import Unjudgeable, selector
 from outrider.core.scheduling.devices.claims import (
     ADMIN,
+    BUNDLE,
     EVERY,
     EXACT,
     MOST_DEVICES,
@@ -27,7 +30,14 @@ from outrider.core.scheduling.devices.claims import (
     Wanted,
 )
 from outrider.core.scheduling.devices.hall import MOST_OVERLAPPING, components, sets
-from outrider.core.scheduling.devices.matching import NO_GROUPS, Groups, accepts, every, usable
+from outrider.core.scheduling.devices.matching import (
+    NO_GROUPS,
+    Groups,
+    accepts,
+    bundles,
+    every,
+    usable,
+)
 from outrider.core.scheduling.devices.supply import Supply
 from outrider.core.scheduling.shelf import DEVICES
 
@@ -47,6 +57,8 @@ class Kinds:
     _sets: list[tuple[str, frozenset[Wanted]]] = field(default_factory=list)
     _every: dict[Wanted, str] = field(default_factory=dict)
     _admin: dict[tuple[Wanted, int], str] = field(default_factory=dict)
+    _bundles: dict[Wanted, str] = field(default_factory=dict)
+    _rivals: dict[Wanted, tuple[Wanted, ...]] = field(default_factory=dict)
     _overlaps: dict[Wanted, frozenset[Wanted]] = field(default_factory=dict)
     _rooms: dict[int, Resources] = field(default_factory=dict)
 
@@ -84,11 +96,21 @@ class Kinds:
                 self._every[need.wanted] = f"{DEVICES}every-{len(self._every):03d}"
             if need.mode == ADMIN and (need.wanted, need.count) not in self._admin:
                 self._admin[need.wanted, need.count] = f"{DEVICES}admin-{len(self._admin):03d}"
+            if need.mode == BUNDLE and need.wanted not in self._bundles:
+                self._bundles[need.wanted] = f"{DEVICES}bundle-{len(self._bundles):03d}"
+        for wanted in self._bundles:
+            self._rivals[wanted] = tuple(
+                need.wanted
+                for need in needs
+                if need.mode != ADMIN and need.wanted != wanted and not _is_part(need)
+            )
         for wanted in self._every:
             self._overlaps[wanted] = frozenset(
                 need.wanted
                 for need in needs
-                if need.mode != ADMIN and need.wanted != wanted and self._meet(wanted, need.wanted)
+                if need.mode in {EXACT, EVERY}
+                and need.wanted != wanted
+                and self._meet(wanted, need.wanted)
             )
 
     def _binding(self, wanted: Sequence[Wanted]) -> list[frozenset[Wanted]]:
@@ -152,6 +174,8 @@ class Kinds:
                 for need in needs
                 if need.mode != ADMIN and (need.wanted == wanted or need.wanted in overlaps)
             )
+        for wanted, name in self._bundles.items():
+            found[name] = sum(need.wanted == wanted for need in needs)
         for (wanted, count), name in self._admin.items():
             found[name] = sum(
                 need.mode == ADMIN and (need.wanted, need.count) == (wanted, count)
@@ -183,9 +207,28 @@ class Kinds:
         for wanted, name in self._every.items():
             complete = 0 < size(_every(wanted, supply)) <= MOST_DEVICES
             yield name, ALL_OF_THEM if complete else ALL_OF_THEM - 1
+        for wanted, name in self._bundles.items():
+            yield name, self._bundles_in(wanted, supply)
         for (wanted, count), name in self._admin.items():
             if size(self._groups(wanted, supply, also_held=True)) >= count:
                 yield name, ALL_OF_THEM
+
+    def _bundles_in(self, bundle: Wanted, supply: Supply) -> int:
+        """Return how many of *bundle* a node with *supply* has.
+
+        As many as it likes where all devices agree: then counting each kind is enough. Where they
+        differ, and others may take some of them, nobody can tell.
+        """
+        try:
+            number = bundles(bundle, supply)
+        except Unjudgeable:
+            return 0
+        if number is None:
+            return ALL_OF_THEM
+        own = self._groups(bundle, supply)
+        if any(own & self._groups(rival, supply) for rival in self._rivals[bundle]):
+            return 0
+        return number
 
     def unjudged(self, types: Mapping[str, Supply]) -> dict[str, dict[str, str]]:
         """Return, by resource and type, why devices of the type could not be counted."""
@@ -219,6 +262,11 @@ def _every(wanted: Wanted, supply: Supply) -> Groups:
         return every(wanted, supply)
     except Unjudgeable:
         return NO_GROUPS
+
+
+def _is_part(need: Need) -> bool:
+    """Return whether a need is one of a bundle's own, with which it is counted."""
+    return need.mode == EXACT and any(item.bundled for item in need.wanted.agreements)
 
 
 def _problem(wanted: Wanted, anywhere: Iterable[DeviceGroup]) -> str:

@@ -8,7 +8,8 @@ left alone. Refuses to know how many anybody needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 
 from outrider.apis.devices import Attribute, DeviceGroup
 from outrider.core.scheduling.devices.cel import Unjudgeable, selector
@@ -35,11 +36,17 @@ def takes(wanted: Filter, group: DeviceGroup) -> bool:
 
 def usable(wanted: Wanted, supply: Supply, *, also_held: bool = False) -> Groups:
     """Return the groups of *supply* that *wanted* can take; raise Unjudgeable if none can say."""
+    if wanted.counts:
+        return _agreeing(wanted.agreements[0], supply, also_held=also_held)
     for earlier in wanted.before:
         _whole(earlier, supply, also_held=also_held)
     found = _whole(wanted.filter, supply, also_held=also_held)
     for agreement in wanted.agreements:
-        found &= _agreeing(agreement, found, supply, also_held=also_held)
+        found &= (
+            _agreeing(agreement, supply, also_held=also_held)
+            if agreement.members
+            else frozenset(place for place in found if _has(agreement, supply.groups[place]))
+        )
     return found
 
 
@@ -68,19 +75,57 @@ def _whole(wanted: Filter, supply: Supply, *, also_held: bool) -> Groups:
     )
 
 
-def _agreeing(agreement: Agreement, found: Groups, supply: Supply, *, also_held: bool) -> Groups:
-    """Return those of *found* that satisfy *agreement* whichever of them are chosen."""
-    if not agreement.members:  # one device always agrees with itself, if it has the attribute
-        return frozenset(place for place in found if _has(agreement, supply.groups[place]))
+def _agreeing(agreement: Agreement, supply: Supply, *, also_held: bool) -> Groups:
+    """Return what the members of *agreement* find that has the attribute.
+
+    A single device agrees with itself, so an agreement without members asks for no more.
+    """
     concerned = frozenset[int]().union(
         *(_whole(member, supply, also_held=also_held) for member in agreement.members)
     )
     having = sorted(place for place in concerned if _has(agreement, supply.groups[place]))
     values = {_value(agreement.attribute, supply.groups[place]) for place in having}
-    if len(values) > 1 or None in values:
+    if None in values or (len(values) > 1 and not agreement.bundled):
         told = "cannot be known here" if None in values else "differs among its devices"
         raise Unjudgeable(f"{agreement.attribute} {told}, and a constraint is on it")
     return frozenset(having)
+
+
+def bundles(wanted: Wanted, supply: Supply) -> int | None:
+    """Return how many bundles of *wanted* there are at once; None where all devices agree.
+
+    Devices of one value make as many as Hall's condition allows: counts that do not exceed, for any
+    of the members, what these find.
+    """
+    (agreement,) = wanted.agreements
+    found = [
+        [
+            place
+            for place in _whole(member, supply, also_held=False)
+            if _has(agreement, supply.groups[place])
+        ]
+        for member in agreement.members
+    ]
+    by_value: dict[object, list[set[int]]] = {}
+    for member, places in enumerate(found):
+        for place in places:
+            value = _value(agreement.attribute, supply.groups[place])
+            by_value.setdefault(value, [set() for _ in found])[member].add(place)
+    if len(by_value) <= 1:
+        return None
+    return sum(_complete(wanted.counts, members, supply) for members in by_value.values())
+
+
+def _complete(counts: Sequence[int], members: Sequence[set[int]], supply: Supply) -> int:
+    """Return how often *counts* devices can be taken for every one of *members*."""
+    least = None
+    for size in range(1, len(counts) + 1):
+        for chosen in combinations(range(len(counts)), size):
+            places = set[int]().union(*(members[member] for member in chosen))
+            devices = sum(supply.groups[place].count for place in places)
+            often = devices // sum(counts[member] for member in chosen)
+            least = often if least is None else min(least, often)
+    return least or 0
 
 
 def _has(agreement: Agreement, group: DeviceGroup) -> bool:
