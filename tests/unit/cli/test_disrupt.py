@@ -183,3 +183,30 @@ def test_help_has_an_example() -> None:
     from outrider.cli.disrupt import command
 
     assert "Example:" in CliRunner().invoke(command, ["--help"]).output
+
+
+def test_the_example_shows_who_goes_and_who_is_blocked_by_what(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The shipped cluster has every kind of node that stays, each with its own reason."""
+    example = Path(__file__).parents[3] / "examples" / "disrupt"
+    with pytest.raises(SystemExit) as ended:
+        main(["disrupt", str(example), "--now", NOW, "-o", "json"])
+    assert not ended.value.code
+    document = json.loads(capsys.readouterr().out)
+    assert {name for item in document["commands"] for name in item["nodes"]} == {
+        "web-1",
+        "web-3",
+        "web-4",
+    }
+    assert {item["node"]: item["code"] for item in document["blocked"]} == {
+        "batch-1": "PolicyForbids",
+        "calm-1": "Budget",
+        "db-1": "PodDisruptionBudget",
+        "edge-1": "StaticPool",
+        "edge-2": "StaticPool",
+        "joining-1": "NotInitialized",
+        "paused-1": "Paused",
+        "train-1": "DoNotDisrupt",
+        "web-2": "Nominated",
+    }

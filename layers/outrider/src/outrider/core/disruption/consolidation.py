@@ -35,6 +35,8 @@ FEW = 20
 """So few nodes are each asked about one by one, whatever the estimate says."""
 MOST_SINGLES = 100
 """So many single nodes are planned for in a pass; the most promising first."""
+ASKED = frozenset({Code.NOT_CHEAPER, Code.BELOW_THRESHOLD, Code.PODS_UNSCHEDULABLE})
+"""What only a plan can say, and says of a node before others' pods come to it."""
 TRIES = 12
 """So many sets are planned for in a pass that turn out not to pay."""
 
@@ -252,7 +254,11 @@ def propose(scene: Scene) -> Proposal:
     search = _Search(scene)
     search.run()
     remaining = {candidate.name for candidate in scene.candidates}
-    blocked = [found for name, found in sorted(search.blocked.items()) if name in remaining]
+    blocked = [
+        found
+        for name, found in sorted(search.blocked.items())
+        if name in remaining or (name in scene.taking and found.code not in ASKED)
+    ]
     return Proposal(tuple(search.commands), tuple(blocked))
 
 

@@ -44,7 +44,7 @@ def decide(
             blocked.setdefault(item.node, item)
         commands.extend(proposal.commands)
     gone = {name for command in commands for name in command.nodes}
-    blocked |= scene.taking
+    blocked = {**scene.taking, **blocked}
     for candidate in scene.candidates:
         if candidate.name not in blocked:
             message = "nothing cheaper was found in time"
