@@ -7,6 +7,7 @@ out, limits, classes nobody holds, the same type many times. Nothing is mocked.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outrider.core.packing.effort import Effort
-from outrider.core.packing.pack import pack, stages
+from outrider.core.packing.flexible import usual_price
+from outrider.core.packing.pack import never, pack, stages
 from outrider.core.packing.problem import Packing, Problem
+from outrider.core.packing.prove import proven
 
 
 @st.composite
@@ -125,6 +128,27 @@ def test_no_bound_is_above_the_cheapest_packing_there_is(problem: Problem) -> No
     cheapest = brute_force(problem, tuple(int(count) for count in placed))
     assert packing.bound <= cheapest * (1 + 1e-9)
     assert packing.list_price >= cheapest * (1 - 1e-9)
+
+
+@given(problems())
+@settings(max_examples=60, deadline=None)
+def test_a_bound_alone_is_below_every_packing_of_all_pods(problem: Problem) -> None:
+    """What is proven without packing holds for the packing, under supply and limits too."""
+    packing = pack(problem)
+    if packing.left:
+        return
+    listed = replace(problem, price=problem.list_price)
+    bound = proven(listed, never, Effort.of(problem.pods), np.inf)
+    assert bound <= packing.list_price * (1 + 1e-9)
+
+
+@given(problems(), st.integers(2, 4))
+@settings(max_examples=60, deadline=None)
+def test_a_usual_price_is_between_the_price_and_twice_it(problem: Problem, offers: int) -> None:
+    """Alternatives make an offering dearer to plan with, never cheaper and never out of sight."""
+    usual = usual_price(problem.allocatable, problem.compatible, problem.price, offers)
+    assert (usual >= 0.0).all()
+    assert (usual <= 2.0 * problem.price + 1e-9).all()
 
 
 def brute_force(problem: Problem, demand: tuple[int, ...]) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 from outrider.core.packing.bins import Bins
 from outrider.core.packing.bound import Charges, proof
 from outrider.core.packing.duals import Duals
+from outrider.core.packing.exact import exact
 from outrider.core.packing.master import Master
 from outrider.core.packing.pricing import Contents, Knapsacks, Relaxed
 from outrider.core.packing.problem import Floats, Ints, Problem
@@ -32,7 +33,7 @@ BETTER = 1e-5  # of the bound: a smaller step is not worth another round
 NEAR = 1.01  # an objective so much above its bound may soon be proven
 EXTENSION = 1.7  # times the work that may go into such a proof
 PATIENCE = 6  # rounds without a better bound or a new column before giving up
-DEEPEST = 3  # types that are searched again when a bound is loose
+DEEPEST = 3  # types that are looked at again when a bound is loose
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,9 @@ class _Pricing:
             if turn and (hopeless or self.work + SEARCHING * sought.work > self.most_work):
                 break
             sought.search(width, (self.most_work - self.work) / SEARCHING - sought.work)
+        else:
+            if self.depth > 1 and sought.best() * (1.0 + CLOSE) < most:
+                self.work += sought.solve(self.most_work - self.work - SEARCHING * sought.work)
         self.work += SEARCHING * sought.work
 
     def go_deeper(self) -> None:
@@ -257,6 +261,30 @@ class _Sought:
         self.work += answer.work
         self._remember(answer.contents)
         self.bound = np.maximum(self.bound, self._known)
+
+    def solve(self, most_work: float) -> int:
+        """Ask the solver for the loosest types, as long as there is work left; return the work."""
+        work = 0
+        for _ in range(DEEPEST):
+            best = self.best()
+            ratio = self.bound / self.floor
+            kind = int(ratio.argmax())
+            if ratio[kind] <= best * (1.0 + CLOSE) or work >= most_work:
+                break
+            target = self.floor * best * (1.0 + CLOSE / 2)
+            answer = exact(
+                self._problem, np.array([kind]), self._most, self._at.worth, self._relaxed, target
+            )
+            tighter = float(answer.bound[kind])
+            work += answer.work
+            self.found = self.found.plus(answer.contents)
+            self._remember(answer.contents)
+            stuck = tighter >= self.bound[kind]
+            self.bound[kind] = min(self.bound[kind], tighter)
+            self.bound = np.maximum(self.bound, self._known)
+            if stuck:
+                break
+        return work
 
     def _remember(self, contents: Contents) -> None:
         """Keep what the best of *contents* are worth, by type."""

@@ -37,7 +37,7 @@ class Effort:
         """Return the effort of a planner that has twenty seconds."""
         return cls(
             Budget(250_000_000, (300, 3_000, 60_000)),
-            (Budget(2_000_000, (300, 3_000)),) * 2,
+            (Budget(2_000_000, (300, 3_000, 60_000)),) * 2,
             Repair(400),
             gap=5e-4,
             classes=160,

@@ -17,6 +17,7 @@ INFINITY = highspy.kHighsInf
 COLUMNWISE = int(highspy.MatrixFormat.kColwise)
 MINIMISE = int(highspy.ObjSense.kMinimize)
 ITERATIONS = 50_000  # a program of ours takes hundreds; a degenerate one must end as well
+ROUND = 1e-6  # a value so close below a whole number is that number
 OPTIMAL = highspy.HighsModelStatus.kOptimal
 
 
@@ -44,6 +45,61 @@ class Solved:
     values: Floats
     duals: Floats
     steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What the solver found in whole numbers: the values, a bound on the best, and its steps."""
+
+    values: Floats
+    bound: float
+    steps: int
+
+
+def whole(
+    profit: Floats, columns: Sparse, row_upper: Floats, upper: Floats, gap: float, nodes: int
+) -> Whole:
+    """Return whole values from 0 to *upper* of nearly the most *profit* under *row_upper*.
+
+    The search ends when values and bound are within *gap* of each other, or after *nodes*; the
+    bound holds either way.
+    """
+    solver = highspy.Highs()
+    for name, value in (
+        ("output_flag", False),
+        ("threads", 1),
+        ("random_seed", 0),
+        ("mip_rel_gap", gap),
+        ("mip_max_nodes", nodes),
+    ):
+        solver.setOptionValue(name, value)
+    count, rows = len(profit), len(row_upper)
+    solver.passModel(
+        count,
+        rows,
+        len(columns.values),
+        COLUMNWISE,
+        MINIMISE,
+        0.0,
+        -profit,
+        np.zeros(count),
+        upper,
+        np.full(rows, -INFINITY),
+        row_upper,
+        columns.starts[:-1],
+        columns.rows,
+        columns.values,
+        np.ones(count, dtype=np.int32),
+    )
+    solver.run()
+    information = solver.getInfo()
+    values = np.array(solver.getSolution().col_value)
+    feasible = len(values) == count and np.isfinite(information.mip_dual_bound)
+    return Whole(
+        values=np.floor(np.clip(values, 0.0, upper) + ROUND) if feasible else np.zeros(count),
+        bound=-float(information.mip_dual_bound) if feasible else np.inf,
+        steps=max(0, int(information.simplex_iteration_count)),
+    )
 
 
 class Model:
