@@ -23,7 +23,7 @@ FOUND = Found(
     security_groups=(("sg-1", "nodes"),),
     amis=({"id": "ami-1", "requirements": []},),
     instance_profile="p",
-    role_arn="arn:aws:iam::1:role/node",
+    role_arn="arn:aws:iam::123456789012:role/node",
 )
 
 
