@@ -104,7 +104,7 @@ def rebalance_of(age: timedelta) -> dict[str, Any]:
     return warning(kind="EC2 Instance Rebalance Recommendation", age=age)
 
 
-def health(**detail: Any) -> dict[str, Any]:
+def change(**detail: Any) -> dict[str, Any]:
     """Return an AWS Health event about the first node."""
     given = {
         "service": "EC2",
@@ -209,13 +209,13 @@ def test_others_instances_cost_one_look_in_the_ledger(fake: FakeWorld) -> None:
         (warning(kind=STATE, state="stopped", age=timedelta(days=1)), "Stale"),
         (warning(kind=STATE, state="stopped", age=-timedelta(days=1)), "FromTheFuture"),
         (rebalance_of(timedelta(days=1)), "Stale"),
-        (health(startTime="the day before"), "BadFields"),
-        (health(startTime="Sat, 31 Jan 2026 25:00:00 GMT"), "BadFields"),
-        (health(eventRegion="eu-central-1"), "OtherRegion"),
-        (health(eventTypeCategory="issue"), "NotInstances"),
-        (health(endTime="Sun, 1 Mar 2026 14:00:00 GMT"), "Over"),
-        (health(affectedEntities=[]), "NoInstance"),
-        (health(affectedEntities=[{"entityValue": "vol-1"}]), "NoInstance"),
+        (change(startTime="the day before"), "BadFields"),
+        (change(startTime="Sat, 31 Jan 2026 25:00:00 GMT"), "BadFields"),
+        (change(eventRegion="eu-central-1"), "OtherRegion"),
+        (change(eventTypeCategory="issue"), "NotInstances"),
+        (change(endTime="Sun, 1 Mar 2026 14:00:00 GMT"), "Over"),
+        (change(affectedEntities=[]), "NoInstance"),
+        (change(affectedEntities=[{"entityValue": "vol-1"}]), "NoInstance"),
         (warning(**{"instance-id": "i-x"}), "BadFields"),
         (warning(age=timedelta(minutes=6)), "Stale"),
         (warning(age=-timedelta(minutes=6)), "FromTheFuture"),
