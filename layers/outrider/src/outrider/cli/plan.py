@@ -45,6 +45,29 @@ def _seconds(
     callback=_seconds,
     help="Answer with the best plan found by then.",
 )
+@click.option(
+    "--node-cost",
+    type=click.FloatRange(min=0),
+    default=0.01,
+    show_default=True,
+    metavar="DOLLARS",
+    help="What one more node is taken to cost an hour beside its price; never shown.",
+)
+@click.option(
+    "--spot-flexibility",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Value a Spot node at the mean of its N cheapest offerings; 1 is the list price.",
+)
+@click.option(
+    "--max-pods-per-node",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Let no new node hold more pods, its DaemonSets' aside.",
+)
+@click.option("--thorough", is_flag=True, help="Plan with the effort of twenty seconds.")
 @click.option("--timings", is_flag=True, help="Say how long planning took.")
 def command(
     *,
@@ -56,6 +79,10 @@ def command(
     now: datetime,
     output: str,
     deadline: float | None,
+    node_cost: float,
+    spot_flexibility: int,
+    max_pods_per_node: int | None,
+    thorough: bool,
     timings: bool,
 ) -> int:
     """Plan what to launch for the pending pods in FILE (YAML, JSON, folders, - for standard
@@ -69,6 +96,10 @@ def command(
         strategy=strategy,
         preference_policy=preference_policy,
         min_values_policy=min_values_policy,
+        node_cost_per_hour=node_cost,
+        spot_flexibility=spot_flexibility,
+        most_pods_per_node=max_pods_per_node,
+        thorough=thorough,
     )
     pods, spare = pending(given.state, given.now), headroom.placeholders(given.state)
     watch = _Watch(deadline)
