@@ -112,6 +112,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, nargs="+", default=[50, 500, 2000])
+    parser.add_argument("--steady", type=int, default=30, help="nodes of the steady day, 0: none")
     parser.add_argument("--data", type=Path, help="folder with the public GPU trace")
     given = parser.parse_args()
     trace = given.data / "alibaba-gpu-2023" if given.data else None
@@ -136,10 +137,12 @@ def main() -> None:
             f" | {len(outcome.decisions)} | {outcome.seconds[0]:.1f} | {max(outcome.seconds):.1f}"
             f" | {peak:.0f} |",
         )
-    outcome, further = steady(given.nodes[0], trace)
+    if not given.steady:
+        return
+    outcome, further = steady(given.steady, trace)
     times = Counter(outcome.moves.values())
     say(
-        f"\nA steady day on {given.nodes[0]} nodes, a pass every ten minutes: pods moved once"
+        f"\nA steady day on about {given.steady} nodes, a pass every ten minutes: pods moved once"
         f" {times[1]}, twice {times[2]}, more often {sum(times.values()) - times[1] - times[2]};"
         f" commands of ten passes after it settled:"
         f" {sum(len(item.commands) for item in further.decisions)}"
