@@ -7,11 +7,14 @@ state is aborted, and each task is broken in one other way.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from outrider.cli import main
 from outrider.local.demo.push import announce, put_image, reference
 from tests.support.breakage import TASKS, WAITS, Fault, State, Workbench, describe, workbench
 from tests.support.stage import Stage, pod, pool, staged
@@ -93,6 +96,34 @@ def test_two_pushes_during_a_build_end_with_the_newest(stage: Stage) -> None:
         digests[-1]
     ]
     assert set(_restores(stage)) == {seed["snapshot"] for seed in _ready(stage)}
+
+
+def test_the_command_sees_the_account(
+    stage: Stage,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`outrider seed` finds stack, ledger and cluster by `--endpoint-url` and `--kubeconfig`."""
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(stage.cloud.kube.kubeconfig())
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+        monkeypatch.delenv(name)
+    where = ("--endpoint-url", stage.cloud.url, "--kubeconfig", str(kubeconfig), "-o", "json")
+
+    def told(*words: str) -> Any:
+        with pytest.raises(SystemExit) as ended:
+            main.main(["seed", *words, *where])
+        assert not ended.value.code
+        return json.loads(capsys.readouterr().out)
+
+    listed = {one["snapshot"] for one in told("list")["seeds"] if one["state"] == "READY"}
+    assert listed == {seed["snapshot"] for seed in _ready(stage)}
+    planned = told("plan")
+    assert planned["summary"]["toBuild"] == 0
+    assert planned["summary"]["ready"] >= 1
+    assert {one["kind"] for one in told("gc", "--dry-run")["removed"]} <= {"snapshot"}
 
 
 def _ends(stage: Stage) -> list[str]:

@@ -137,6 +137,20 @@ def test_a_seed_that_is_there_is_not_built_again() -> None:
     assert len(decide([_demand()], {TRAINER: moved}, [ready]).builds) == 1
 
 
+def test_a_seed_with_more_on_it_is_enough() -> None:
+    """What a push added before any pod runs it is not built away again at the next look."""
+    newer = f"{HOST}/ml/trainer:v43"
+    images = {TRAINER: _image().digest, newer: _image(newer).digest}
+    both = Seed(
+        "k", "amd64", "AL2023", images, state=State.READY.value, node_classes=("gpu", "cpu")
+    )
+    assert decide([_demand()], {TRAINER: _image()}, [both]).builds == ()
+    theirs = replace(both, node_classes=("cpu",))
+    assert len(decide([_demand()], {TRAINER: _image()}, [theirs]).builds) == 1
+    arm = replace(both, arch="arm64")
+    assert len(decide([_demand()], {TRAINER: _image()}, [arm]).builds) == 1
+
+
 def test_a_push_builds_what_it_touches() -> None:
     """A push of an image that nobody runs builds nothing."""
     assert len(_decide(_demand(), pushed=frozenset({repository(TRAINER)})).builds) == 1

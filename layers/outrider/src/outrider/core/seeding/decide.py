@@ -27,6 +27,7 @@ from outrider.core.seeding.images import Image
 from outrider.core.seeding.seed import (
     LARGEST_BYTES,
     LARGEST_VOLUME_GIB,
+    SNAPSHOTTER,
     Seed,
     State,
     gib_for,
@@ -148,18 +149,30 @@ def decide(
             for build in _sets(demand, arch, group, warmth, refused):
                 known = found.get(build.key)
                 found[build.key] = build if known is None else _joined(known, build)
-    ready = {seed.key for seed in seeds if seed.state == State.READY}
+    ready = [seed for seed in seeds if seed.state == State.READY]
     ranked = sorted(found.values(), key=lambda one: (-one.pods * one.ways.saved, one.key))
     for build in ranked[SEEDS:]:
         reason = f"{SEEDS} other seeds save more"
         refused += [Refusal(one.reference, build.node_classes[0], reason) for one in build.images]
     wanted = [
-        replace(build, ready=build.key in ready)
+        replace(build, ready=any(_serves(seed, build) for seed in ready))
         for build in ranked[:SEEDS]
         if pushed is None or any(touches(image.reference, pushed) for image in build.images)
     ]
     wanted.sort(key=lambda one: (one.arch, one.family, one.key))
     return Decision(tuple(wanted), tuple(refused))
+
+
+def _serves(seed: Seed, build: Build) -> bool:
+    """Return whether *seed* is what *build* would give, or holds all of it and more.
+
+    More is what a push has added that no pod runs yet: it shall not be built away again.
+    """
+    return seed.key == build.key or (
+        (seed.arch, seed.family, seed.snapshotter) == (build.arch, build.family, SNAPSHOTTER)
+        and set(seed.node_classes) >= set(build.node_classes)
+        and set(seed.images.values()) >= {image.digest for image in build.images}
+    )
 
 
 class _Judge:
