@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -173,6 +173,7 @@ class _Writer:
                 .only(ZONE, goods.zones)
                 .only(CAPACITY_TYPE, goods.capacity_types)
             )
+            requirements = _attainable(requirements)
             known = self._claimed[key] = (requirements, self._labels(shelf, requirements))
         return known
 
@@ -207,3 +208,26 @@ class _Writer:
         least = shelf.overhead[distinct(shelf.shape[goods.order])].min(axis=0)
         amounts = self.run.problem.axis.amounts(content.used + least)
         return {name: value for name, value in amounts.items() if name in self._named}
+
+
+def _attainable(requirements: Requirements) -> Requirements:
+    """Return *requirements* with every minValues lowered to the values that there are.
+
+    Under BestEffort fewer may be left, and the API server refuses a list shorter than its minValues
+    (F4, F5).
+    """
+    short = {
+        key: len(item.values)
+        for key, item in requirements.items()
+        if item.min_values is not None
+        and not item.complement
+        and len(item.values) < item.min_values
+    }
+    if not short:
+        return requirements
+    return Requirements(
+        {
+            key: replace(item, min_values=short.get(key, item.min_values))
+            for key, item in requirements.items()
+        }
+    )

@@ -112,6 +112,8 @@ def _offered(problem: Problem, shelf: Shelf, asked: Requirement) -> str:
     own = shelf.requirements.get(asked.key)
     if own is not None and not own.intersects(asked):
         return f"the NodePool has {own}"
+    if (shelf.base & shelf.allow(asked)).any():
+        return "nothing that the pod itself may run on has it"
     if asked.key in problem.market.keys:
         return "no instance type of the NodePool has it"
     return "the NodePool does not define the label"
