@@ -485,3 +485,39 @@ def test_a_seed_that_pods_run_is_kept(made: SeedWorld, shop: Workshop) -> None:
         _do(made, "plan", {"reason": "images in use"})
     (ready,) = made.ledger.kept.values()
     assert ready.state == State.READY
+
+
+def test_a_builder_that_does_not_stop_fails(made: SeedWorld, shop: Workshop) -> None:
+    """StopInstances is repeated for a quarter of an hour, and then given up."""
+    (build,) = _do(made, "plan", _push())["builds"]
+    state = _do(made, "stop", _do(made, "launch", build))
+    made.pass_time(14 * 60)
+    state = _do(made, "stop", state)
+    made.pass_time(2 * 60)
+    with pytest.raises(BuildFailed, match="does not stop"):
+        _do(made, "stop", state)
+
+
+def test_a_snapshot_that_does_not_complete_fails(made: SeedWorld, shop: Workshop) -> None:
+    """Two hours are enough for what a volume may hold."""
+    state = _do(made, "snapshot", _stopped(made, shop))
+    assert not _do(made, "completed", state)["done"]
+    made.pass_time(2 * 3600 + 1)
+    with pytest.raises(BuildFailed, match="is pending after"):
+        _do(made, "completed", state)
+
+
+def test_a_large_set_has_more_patience(made: SeedWorld, shop: Workshop) -> None:
+    """A builder's time, its dead man's timer and its tag go by what its pulls are expected to
+    take.
+    """
+    shop.images[TRAINER] = replace(shop.images[TRAINER], compressed_bytes=100_000_000_000)
+    (build,) = _do(made, "plan", _push())["builds"]
+    state = _do(made, "launch", build)
+    made.pass_time(90 * 60)
+    assert not _do(made, "pulled", state)["done"]
+    request = shop.machines[state["builder"]]["request"]
+    assert "shutdown -h +112" in request["UserData"]
+    made.pass_time(20 * 60)
+    with pytest.raises(BuildFailed, match="did not finish"):
+        _do(made, "pulled", state)
