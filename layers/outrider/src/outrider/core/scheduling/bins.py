@@ -80,7 +80,7 @@ class Contents:
     _known: dict[tuple[object, ...], Content] = field(default_factory=dict)
     _masks: dict[bytes, Mask] = field(default_factory=dict)
     _spans: dict[tuple[int, int], tuple[Amounts, Amounts]] = field(default_factory=dict)
-    _bare: dict[tuple[int, int, int], bool] = field(default_factory=dict)
+    _bares: dict[tuple[int, Domains, int, int], list[int] | None] = field(default_factory=dict)
     _hosted: tuple[bool, ...] = ()
     exotic: Mask = field(default_factory=lambda: np.zeros(0, bool))
 
@@ -141,13 +141,11 @@ class Contents:
 
     def _roomy(self, content: Content, ask: Ask, domains: Domains) -> Content | None:
         """Return *content* with one pod of *ask* on it where no row is ruled out by that; None
-        where one may be, or anything but the room changes."""
-        if (
-            domains
-            or not content.pods
-            or (content.plain and ask.accelerated)
-            or not self._is_bare(ask, content)
-        ):
+        where one may be, or more than the room and the counts change."""
+        if not content.pods or (content.plain and ask.accelerated):
+            return None
+        counted = self._bare(content, ask, domains)
+        if counted is None:
             return None
         used = content.used + ask.request
         least, most = self._span(content.shelf, content.rows)
@@ -160,7 +158,7 @@ class Contents:
             plain=content.plain,
             used=used,
             claims=content.claims,
-            local=content.local,
+            local=self._local(content.local, counted),
             ports=content.ports,
             shared=content.shared,
             own_volumes=content.own_volumes,
@@ -171,21 +169,35 @@ class Contents:
         )
         return self._known.setdefault(self._identity(grown), grown)
 
-    def _is_bare(self, ask: Ask, content: Content) -> bool:
-        """Return whether a pod of *ask* brings nothing but its requests, and each row admits it."""
-        key = (ask.index, content.shelf.index, id(content.rows))
-        known = self._bare.get(key)
-        if known is None:
-            known = not (
+    def _bare(self, content: Content, ask: Ask, domains: Domains) -> list[int] | None:
+        """Return the hosted tallies that count a pod of *ask*; None unless every row of *content*
+        admits it as it is, on *domains*, and it brings nothing but its requests."""
+        key = (ask.index, domains, content.shelf.index, id(content.rows))
+        if key not in self._bares:
+            is_bare = not (
                 ask.ports
                 or ask.volumes.own
                 or ask.volumes.shared
-                or ask.counted
-                or content.shelf.floating(ask.rule.keys())
-                or (content.rows & ~self.problem.rows(ask, content.shelf)).any()
+                or self._may_narrow(content, ask, domains)
             )
-            self._bare[key] = known
-        return known
+            counted = [tally for tally in ask.counted if self._hosted[tally]]
+            self._bares[key] = counted if is_bare else None
+        return self._bares[key]
+
+    def _may_narrow(self, content: Content, ask: Ask, domains: Domains) -> bool:
+        """Return whether labels or counts of *ask* on *domains* may rule out a row of *content*."""
+        shelf, problem = content.shelf, self.problem
+        if shelf.floating({*ask.rule.keys(), *(key for key, _ in domains)}) or any(
+            problem.eligible_rows(shelf, problem.tallies.items[tally].nodes) is not None
+            for tally in ask.counted
+        ):
+            return True
+        admitted = problem.rows(ask, shelf)
+        for key, value in domains:
+            if problem.market.column(key) is None:
+                return True
+            admitted = admitted & shelf.allow(Requirement(key, frozenset((value,))))
+        return bool((content.rows & ~admitted).any())
 
     def _span(self, shelf: Shelf, rows: Mask) -> tuple[Amounts, Amounts]:
         """Return the least and the most room, by resource, that any of *rows* has."""

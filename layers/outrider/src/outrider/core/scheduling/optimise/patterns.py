@@ -9,7 +9,7 @@ opens the bins. Refuses to pack and to place what is left.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,8 +19,9 @@ from outrider.core.packing.pack import pack
 from outrider.core.packing.problem import Packing
 from outrider.core.packing.problem import Problem as Packable
 from outrider.core.scheduling.demand import Ask
+from outrider.core.scheduling.optimise.alike import Classes
 from outrider.core.scheduling.optimise.gather import Gatherer
-from outrider.core.scheduling.optimise.goods import Goods, bounded, goods, usual
+from outrider.core.scheduling.optimise.goods import Floats, Goods, bounded, goods, usual
 from outrider.core.scheduling.optimise.realise import Kind, Realisation
 from outrider.core.scheduling.optimise.units import units
 from outrider.core.scheduling.run import Bin, Move, Run
@@ -71,11 +72,14 @@ class Patterns:
         if not found.types:
             return kinds
         effort = Effort.thorough() if problem.policy.thorough else None
-        packing = pack(self._packable(kinds, found), expired, effort)
+        asked, caps = self._asked(kinds)
+        classes = Classes.of(asked, found.compatible)
+        pods = [len(kind.pods) for kind in kinds]
+        packing = pack(self._packable(classes, asked, caps, found, pods), expired, effort)
         if self._is_everything(asks, kinds, packing):
             self.bound = packing.bound
         realisation = Realisation(self.run, kinds, found.types)
-        for pattern in packing.patterns:
+        for pattern in classes.shared_out(packing.patterns, pods):
             realisation.realise(pattern)
         for kind in kinds:
             if kind.domains and not kind.followers:
@@ -128,12 +132,12 @@ class Patterns:
             )
         )
 
-    def _packable(self, kinds: Sequence[Kind], found: Goods) -> Packable:
-        problem = self.run.problem
+    def _asked(self, kinds: Sequence[Kind]) -> tuple[Floats, Floats]:
+        """Return what a pod of each kind asks for, units last, and how many units a node has."""
         of_kinds = [kind.party for kind in kinds]
         asks = list(dict.fromkeys(ask for party in of_kinds for ask in party))
         place = {id(ask): index for index, ask in enumerate(asks)}
-        taken = units(problem, asks, strict=True)
+        taken = units(self.run.problem, asks, strict=True)
         single = np.array(
             [
                 [*ask.request, ask.volumes.count(EBS_DRIVER), *taken.requests[index]]
@@ -141,15 +145,21 @@ class Patterns:
             ],
             np.float64,
         )
-        requests = np.array(
+        asked = np.array(
             [single[[place[id(ask)] for ask in party]].sum(axis=0) for party in of_kinds]
         )
+        return asked, np.asarray(taken.caps, np.float64)
+
+    def _packable(
+        self, classes: Classes, asked: Floats, caps: Floats, found: Goods, pods: Sequence[int]
+    ) -> Packable:
+        problem = self.run.problem
         usage, limits = bounded(self.run, found.types)
-        caps = np.tile(taken.caps, (len(found.types), 1))
+        found = replace(found, compatible=found.compatible[classes.first])
         return Packable.of(
-            requests=requests,
-            demand=np.array([len(kind.pods) for kind in kinds], np.float64),
-            allocatable=np.hstack([found.room, caps]),
+            requests=asked[classes.first],
+            demand=np.array([sum(pods[kind] for kind in kinds) for kinds in classes.kinds]),
+            allocatable=np.hstack([found.room, np.tile(caps, (len(found.types), 1))]),
             price=usual(problem, found),
             list_price=found.price(problem),
             compatible=found.compatible,
