@@ -97,8 +97,7 @@ def test_what_is_on_its_way_is_not_planned_again(strategy: str) -> None:
             *case.documents, *claims, catalog=case.catalog, strategy=strategy, **case.policy
         )
         assert again.launched() == [], seed
-        if case.policy["preference_policy"] == "Ignore":  # a wish may outweigh a promise
-            assert len(again.rejected()) <= len(first.rejected()), seed
+        assert len(again.rejected()) <= len(first.rejected()), seed  # siblings may swap
 
 
 def test_a_list_is_never_shorter_than_its_min_values() -> None:

@@ -17,9 +17,11 @@ from tests.support.builders import (
     expression,
     instance_type,
     node,
+    nodeclaim,
     nodepool,
     offering,
     pod,
+    preference,
     spread,
     storage_class,
     taint,
@@ -202,3 +204,12 @@ def test_a_pool_is_named_by_its_label() -> None:
     """karpenter.sh/nodepool is a label that the NodePool gives its nodes, and pods may ask for."""
     pools = [nodepool("a", weight=9), nodepool("b")]
     assert planned(pod(selector={NODEPOOL: "b"}), *pools).launched() == ["b"]
+
+
+def test_a_promise_outweighs_a_wish() -> None:
+    """A pod for which a node is on its way goes there, though another has what it would prefer."""
+    wish = preference(9, expression(ZONE, "In", ZONES[1]))
+    flying = nodeclaim("flying", zone=ZONES[0])
+    flying["metadata"]["annotations"] = {"outrider.dev/pods": "default/pod"}
+    answer = planned(pod(preferred=[wish]), flying, node("n", zone=ZONES[1]), POOL)
+    assert answer.placed_on("pod") == "flying"

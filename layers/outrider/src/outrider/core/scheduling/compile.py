@@ -8,13 +8,13 @@ count for spread and affinity. Refuses to place anything.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from outrider.apis.labels import GPU_SHARING, HOSTNAME, NODEPOOL, PAUSED
-from outrider.apis.placement import PREFER_NO_SCHEDULE
+from outrider.apis.placement import PREFER_NO_SCHEDULE, Constraints
 from outrider.apis.pod import Pod
 from outrider.apis.quantity import Resources
 from outrider.core.catalog import overlays
@@ -28,6 +28,7 @@ from outrider.core.scheduling.demand import Demands, PodClass
 from outrider.core.scheduling.devices import Allotment
 from outrider.core.scheduling.nodes import PlaceTable, places
 from outrider.core.scheduling.policy import IGNORE, Policy
+from outrider.core.scheduling.preferences import without_wishes
 from outrider.core.scheduling.problem import Problem
 from outrider.core.scheduling.reservations import reservations
 from outrider.core.scheduling.result import Code, Reason
@@ -85,6 +86,8 @@ def compiled(
         if place.name in devices.of_places:
             place.allocatable = {**place.allocatable, **devices.of_places[place.name]}
     table = PlaceTable.of(found, axis)
+    promised = _nominated(state, pods, table)
+    pods = _decided(pods, promised)
     tallies = Tallies()
     demands = Demands(
         axis=axis,
@@ -109,7 +112,7 @@ def compiled(
         start=fresh(tallies, table.size),
         reservations=reservations(goods),
         policy=policy,
-        nominated=_nominated(state, pods, table),
+        nominated=promised,
         devices=devices,
     )
     _count(state, problem, running, held)
@@ -285,6 +288,22 @@ def _by_pod(classes: Iterable[PodClass], count: int) -> tuple[PodClass, ...]:
         for pod in item.pods:
             found[pod] = item
     return tuple(item for item in found if item is not None)
+
+
+def _decided(pods: Sequence[Pod], promised: Mapping[int, int]) -> tuple[Pod, ...]:
+    """Return *pods*, the *promised* ones without wishes: what they wish was weighed when the node
+    was chosen for them, and must not lead them away from it now.
+    """
+    plain: dict[int, Constraints] = {}
+
+    def decided(pod: Pod) -> Pod:
+        mine = pod.constraints
+        bare = plain.get(id(mine))
+        if bare is None:
+            bare = plain[id(mine)] = without_wishes(mine)
+        return pod if bare == mine else replace(pod, constraints=bare)
+
+    return tuple(decided(pod) if at in promised else pod for at, pod in enumerate(pods))
 
 
 def _nominated(state: ClusterState, pods: Sequence[Pod], table: PlaceTable) -> dict[int, int]:

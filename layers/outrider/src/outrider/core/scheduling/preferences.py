@@ -50,7 +50,7 @@ def ladder(
 
     *ignore* drops preferences at once; *soft_taints* says that PreferNoSchedule taints exist.
     """
-    steps = list(_relaxed(_plain(constraints) if ignore else constraints))
+    steps = list(_relaxed(without_wishes(constraints) if ignore else constraints))
     bound = [_bind(step) for step in steps]
     if soft_taints and TOLERATE_PREFERENCES not in constraints.tolerations:
         last = bound[-1]
@@ -58,7 +58,8 @@ def ladder(
     return tuple(bound)
 
 
-def _plain(constraints: Constraints) -> Constraints:
+def without_wishes(constraints: Constraints) -> Constraints:
+    """Return *constraints* with every preference dropped."""
     return replace(
         constraints,
         preferred_nodes=(),
