@@ -38,6 +38,7 @@ UNUSED_IF_THERE = (
 )
 SERVICES = frozenset(
     {
+        "cloudformation",
         "cloudwatch",
         "dynamodb",
         "ec2",
