@@ -235,7 +235,9 @@ def test_a_rebalance_recommendation_moves_pods_in_peace(stage: Stage) -> None:
 
 
 def test_consolidation_saves_and_respects(stage: Stage) -> None:
-    """Empty goes, too dear is replaced; do-not-disrupt and a closed budget keep their nodes."""
+    """Empty goes, too dear is replaced before its pod leaves; do-not-disrupt and a closed budget
+    keep their nodes; then nothing more is done.
+    """
     cheap = [
         {"instanceType": name, "zone": "*", "capacityType": "*"}
         for name in ("g6.xlarge", "g5.xlarge")
@@ -271,6 +273,52 @@ def test_consolidation_saves_and_respects(stage: Stage) -> None:
     for app in ("held", "kept"):
         assert stage.pods(app=app)[0]["spec"]["nodeName"] == nodes[app]
     assert stage.metric("DisruptionBlocked") > 0
+    ends = [entry for entry in stage.entries("podGone") if entry["pod"].startswith("default/")]
+    assert {entry["how"] for entry in ends} == {"exited after SIGTERM"}
+    stage.begin()
+    stage.cloud.run(900)
+    for kind in ("terminate", "createFleet", "evict"):
+        assert stage.entries(kind) == []
+
+
+def test_a_pool_of_fixed_size_is_kept_at_it(stage: Stage) -> None:
+    """Its nodes come without a pod that asks, an ended one is replaced, a smaller size is kept."""
+    fixed = pool("fixed", capacity=("on-demand",))
+    fixed["spec"]["replicas"] = 2
+    stage.apply(fixed)
+    stage.expect("two machines", 600, lambda: len(stage.machines()) == 2)
+    stage.expect("two nodes", 600, lambda: len(stage.all("nodes")) == 2)
+    lost = stage.machines()[0]["InstanceId"]
+    stage.cloud.client("ec2").terminate_instances(InstanceIds=[lost])
+    stage.expect(
+        "another machine",
+        900,
+        lambda: len(stage.machines()) == 2 and lost not in _ids(stage),
+    )
+    stage.patch("nodepools.karpenter.sh", "fixed", {"spec": {"replicas": 1}})
+    stage.expect("one machine", 900, lambda: len(stage.machines()) == 1)
+    stage.patch("nodepools.karpenter.sh", "fixed", {"spec": {"replicas": 0}})
+    stage.expect("no machine", 900, lambda: not stage.machines())
+
+
+def _ids(stage: Stage) -> set[str]:
+    return {str(one["InstanceId"]) for one in stage.machines()}
+
+
+def test_headroom_waits_for_a_pod_and_is_kept_again(stage: Stage) -> None:
+    """Room is launched for nobody, a pod that comes runs on it without a launch, then it is kept
+    again.
+    """
+    room = {labels.HEADROOM: "nvidia.com/gpu=1"}
+    stage.apply(pool("roomy", capacity=("on-demand",), after="30s", annotations=room))
+    stage.expect("a node with room", 900, lambda: len(stage.all("nodes")) == 1)
+    stage.cloud.run(600)
+    assert len(stage.machines()) == 1
+    stage.begin()
+    stage.apply(deployment("taker", "roomy", 1))
+    stage.expect("the pod runs", 120, lambda: stage.running() == 1)
+    assert launched(stage) == []
+    stage.expect("room again", 900, lambda: len(stage.machines()) == 2)
 
 
 # --- image push -----------------------------------------------------------------------------------
