@@ -296,6 +296,13 @@ def test_the_bound_is_close_under_daemonsets() -> None:
     assert answer.cost() <= answer.plan.lower_bound_per_hour * 1.05  # type: ignore[operator]
 
 
+def test_the_bound_of_a_few_pods_is_exact() -> None:
+    """Of a handful every way to share nodes is priced, DaemonSets and free room included."""
+    pods = [pod("a", cpu="3"), pod("b", cpu="1500m"), pod("c", cpu="1500m")]
+    answer = cost(*pods, daemonset("d", cpu="300m"), catalog=family(2, 4, 16))
+    assert answer.plan.lower_bound_per_hour == pytest.approx(answer.cost())
+
+
 def test_the_bound_knows_one_pod_a_node() -> None:
     """Anti-affinity makes nodes, and the bound counts them."""
     lonely = many(7, cpu="100m", labels={"app": "a"}, apart=[term(HOSTNAME, {"app": "a"})])

@@ -13,6 +13,7 @@ import numpy as np
 
 from outrider.core.packing.problem import Bools, Floats, Ints
 
+CHUNK = 2_000_000  # prices compared at a time: bounds the memory
 FAR = 2.0  # times a price: what is dearer counts as that
 
 
@@ -59,9 +60,16 @@ def usual_price(allocatable: Floats, compatible: Bools, price: Floats, offers: i
     for resource in allocatable.T:
         stands_in &= resource[None, :] >= resource[:, None]
     offered = np.where(np.isfinite(several), several, np.inf)
-    prices = np.where(stands_in[:, :, None], offered[None], np.inf).reshape(len(price), -1)
-    if prices.shape[1] < offers:
+    if offered.size < offers:
         return own
-    cheapest = np.partition(prices, offers - 1, axis=1)[:, :offers]
-    enough = np.isfinite(cheapest).all(axis=1)
-    return np.where(enough, np.minimum(cheapest, FAR * own[:, None]).mean(axis=1), own)
+    usual = own.copy()
+    step = max(1, CHUNK // offered.size)
+    for start in range(0, len(own), step):
+        rows = slice(start, start + step)
+        prices = np.where(stands_in[rows, :, None], offered[None], np.inf)
+        prices = prices.reshape(prices.shape[0], -1)
+        cheapest = np.partition(prices, offers - 1, axis=1)[:, :offers]
+        enough = np.isfinite(cheapest).all(axis=1)
+        mean = np.minimum(cheapest, FAR * own[rows, None]).mean(axis=1)
+        usual[rows] = np.where(enough, mean, own[rows])
+    return usual
