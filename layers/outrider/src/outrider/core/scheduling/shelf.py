@@ -330,7 +330,7 @@ class _Same:
 
 def _capacity(types: tuple[InstanceType | None, ...], limited: tuple[str, ...]) -> Amounts:
     table = np.zeros((len(types), len(limited)), np.int64)
-    for index, kind in enumerate(types):
+    for index, kind in enumerate(types if limited else ()):
         if kind is not None:
             table[index] = [
                 1 if name == "nodes" else min(kind.capacity.get(name, 0), LARGEST)
@@ -393,17 +393,22 @@ def _daemon_sets(shelf: Shelf) -> tuple[Codes, tuple[tuple[int, ...], ...]]:
 def _allocatable(
     types: tuple[InstanceType | None, ...], axis: Axis, devices_of: Mapping[str, Resources]
 ) -> Amounts:
-    table = np.full((len(types), len(axis.names)), -1, np.int64)
-    for index, kind in enumerate(types):
-        if kind is not None:
-            capacity, overhead = kind.capacity, kind.overhead
-            if kind.name in devices_of:
-                capacity = {**capacity, **devices_of[kind.name]}
-            table[index] = [
+    names, nothing = axis.names, [-1] * len(axis.names)
+    table = []
+    for kind in types:
+        if kind is None:
+            table.append(nothing)
+            continue
+        capacity, overhead = kind.capacity, kind.overhead
+        if kind.name in devices_of:
+            capacity = {**capacity, **devices_of[kind.name]}
+        table.append(
+            [
                 min(capacity[name], LARGEST) - overhead.get(name, 0) if name in capacity else 0
-                for name in axis.names
+                for name in names
             ]
-    return table
+        )
+    return np.array(table, np.int64).reshape(len(types), len(names))
 
 
 def names_a_sliver(requirements: Iterable[str]) -> bool:
