@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from outrider.core.packing.bins import Bins
+from outrider.core.packing.bins import Bins, distinct_rows
 from outrider.core.packing.problem import Floats, Ints, Problem
 
 FEW = 24  # distinct amounts up to which a resource is never rounded
@@ -42,8 +42,8 @@ def coarsened(problem: Problem, most: int) -> Coarse:
         asked = problem.requests > 0
         np.log(problem.requests, out=steps, where=asked)
         steps = np.where(many & asked, np.ceil(steps / np.log1p(grid)), problem.requests)
-        _, where = np.unique(np.hstack([fits, steps]), axis=0, return_inverse=True)
-        group = _kept_apart(problem, where.reshape(-1))
+        _, where = distinct_rows(np.hstack([fits, steps]))
+        group = _kept_apart(problem, where)
         if group.max() < most:
             break
     return Coarse(_grouped(problem, group), group)

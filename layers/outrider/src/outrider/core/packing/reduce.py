@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from outrider.core.packing.bins import distinct_rows
 from outrider.core.packing.problem import UNBOUNDED, Bools, Floats, Ints, Problem
 
 CHUNK = 4_000_000  # cells compared at a time: bounds the memory of the pairwise comparison
@@ -97,12 +98,11 @@ def _unbeaten(problem: Problem) -> Ints:
     if types <= 1:
         return np.arange(types)
     signature = np.packbits(problem.compatible, axis=0).T
-    _, kinds = np.unique(signature, axis=0, return_inverse=True)
-    kinds = kinds.reshape(-1)
+    _, kinds = distinct_rows(signature.astype(np.float64))
     # Of types that are equal but for the price the cheapest that never runs out is enough.
     key = np.column_stack([kinds, problem.allocatable, problem.usage])
     order = np.lexsort((np.arange(types), problem.price, problem.supply != UNBOUNDED))
-    _, first = np.unique(key[order], axis=0, return_index=True)
+    first, _ = distinct_rows(key[order])
     cheapest = np.zeros(types, dtype=np.bool_)
     cheapest[order[first]] = True
     alive = np.flatnonzero(cheapest | (problem.supply != UNBOUNDED))
