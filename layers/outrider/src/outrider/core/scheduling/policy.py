@@ -7,7 +7,8 @@ volume, agents billed by host); it is never shown. Where a node is cheapest on S
 cost the mean of its `spot_flexibility` cheapest offerings if there are so many, so that one scarce
 bargain is not worth a whole plan; the price shown stays the first offering's.
 `most_pods_per_node` bounds how many pods a new node takes with it when it goes. `thorough` plans
-with the effort of twenty seconds.
+with the effort of twenty seconds; without `prove` no more is done for the lower bound than comes
+with the plan.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Policy:
     spot_flexibility: int = 5
     most_pods_per_node: int | None = None
     thorough: bool = False
+    prove: bool = True
 
 
 DEFAULT = Policy()

@@ -84,7 +84,7 @@ def best(
         bound = lower_bound(problem, _placed(found))
         settled = False
     is_loose = len(order) > _FEW and found.run.price_per_hour > bound * _LOOSE
-    if is_loose and not settled and not expired():
+    if problem.policy.prove and is_loose and not settled and not expired():
         bound = max(bound, _proven(found, expired))
     return replace(found, bound=min(bound, found.run.price_per_hour))
 
