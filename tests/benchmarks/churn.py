@@ -9,6 +9,7 @@ has to be launched. Nothing is ever consolidated, so the morning after is half e
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -27,7 +28,7 @@ from outrider.core.disruption.outcome import expected_nodes
 from outrider.core.scheduling.plan import plan
 from outrider.core.scheduling.policy import Policy
 from tests.benchmarks.packing import batches
-from tests.support.builders import expression, nodepool
+from tests.support.builders import HOSTNAME, ZONE, expression, node, nodepool, pod, spread
 
 MORNING = datetime(2026, 11, 22, tzinfo=UTC)
 HOURS = 24
@@ -35,6 +36,13 @@ MEAN_HOURS = 7.0
 PODS_A_NODE = 13
 HEAVY_SHARE = 50
 REPLICAS = 5
+GROUPS = 60
+MACHINES = (
+    ("m5.4xlarge", "16", "60Gi"),
+    ("m5.2xlarge", "8", "30Gi"),
+    ("c5.4xlarge", "16", "30Gi"),
+    ("m5.8xlarge", "32", "120Gi"),
+)
 
 
 @dataclass
@@ -128,6 +136,36 @@ def pool() -> dict[str, Any]:
     )
     document["spec"]["disruption"] = {"budgets": [{"nodes": "100%"}], "consolidateAfter": "0s"}
     return document
+
+
+def crowded(nodes: int, pods: int, seed: int = 1) -> ClusterState:
+    """Return so many *nodes* and small *pods* on them by turns, a third of which are spread."""
+    dice = random.Random(seed)
+    documents = [pool()]
+    for number in range(nodes):
+        kind, cpu, memory = dice.choice(MACHINES)
+        zone = f"us-east-1{dice.choice('abc')}"
+        documents.append(
+            node(f"n{number:04}", zone=zone, instance_type=kind, cpu=cpu, memory=memory)
+        )
+    for number in range(pods):
+        group = number % GROUPS
+        app = {"app": f"app-{group}"}
+        even = {0: [spread(ZONE, app, max_skew=5)], 1: [spread(HOSTNAME, app, max_skew=2)]}
+        documents.append(
+            pod(
+                f"p{number:05}",
+                cpu=dice.choice(("100m", "250m", "500m", "500m", "1", "1500m")),
+                memory=dice.choice(("64Mi", "256Mi", "512Mi", "1Gi")),
+                node=f"n{number % nodes:04}",
+                labels=app,
+                owner=("ReplicaSet", app["app"]),
+                spread=even.get(group % 6),
+            )
+        )
+    return ClusterState.of(
+        [read for item in documents if (read := manifest.parse(item)) is not None]
+    )
 
 
 def mix(count: int, seed: int, trace: Path | None) -> list[tuple[float, ...]]:
