@@ -20,7 +20,7 @@ from outrider.core.launch.bootstrap import ClusterIdentity
 from outrider.core.launch.fleet import Subnet
 from outrider.core.launch.template import TemplateRequest
 from outrider.core.records import FleetError, FleetResult, Instance, Intent, Lease
-from outrider.core.seeding import Seed
+from outrider.core.seeding import Seed, State
 from outrider.errors import AlreadyDone, NotFound, NotHolder
 from outrider.flows.ports import World
 from outrider.settings import Settings
@@ -222,6 +222,14 @@ class IntentLedger(FakeLedger):
     def seeds(self) -> tuple[Seed, ...]:
         """Return the seeds."""
         return tuple(self.kept.values())
+
+    def update_seed(self, seed: Seed) -> bool:
+        """Keep a seed that is still ready."""
+        known = self.kept.get(seed.key)
+        if known is None or known.state != State.READY:
+            return False
+        self.put_seed(seed)
+        return True
 
     def put_seed(self, seed: Seed) -> None:
         """Keep a seed."""

@@ -273,6 +273,9 @@ class Ledger(Protocol):
     def put_seed(self, seed: Seed) -> None:
         """Write a seed row, whatever its state."""
 
+    def update_seed(self, seed: Seed) -> bool:
+        """Write a seed row that is still ready; False where somebody has retired it meanwhile."""
+
     def lock_seed(self, key: str, owner: str, seconds: float) -> bool:
         """Take the build lock of a seed."""
 

@@ -151,7 +151,8 @@ def _retire(unwanted: Litter, world: World) -> None:
             snapshot_id="" if is_gone else seed.snapshot_id,
             zones=(),
         )
-        world.ledger.put_seed(changed)
+        if not world.ledger.update_seed(changed):
+            continue
         decision = decision_id(world.settings.cluster, "seed", seed.key, unwanted.reason)
         publish(
             world,

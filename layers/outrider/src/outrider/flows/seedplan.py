@@ -192,7 +192,7 @@ def _keep_true(found: Look, decision: str, world: World) -> None:
         ):
             current = replace(current, used=now)
         if current != seed:
-            world.ledger.put_seed(current)
+            world.ledger.update_seed(current)
 
 
 def _renamed(seed: Seed, build: Build) -> Seed:
@@ -212,9 +212,9 @@ def retire(seed: Seed, reason: str, decision: str, world: World) -> None:
     now = world.clock.now()
     if seed.zones:
         world.cloud.end_fast_restores(seed.snapshot_id)
-    world.ledger.put_seed(
-        replace(seed, state=State.RETIRED.value, retired=now, reason=reason, zones=())
-    )
+    retired = replace(seed, state=State.RETIRED.value, retired=now, reason=reason, zones=())
+    if not world.ledger.update_seed(retired):
+        return  # somebody else did, and said so
     publish(world, "SeedRetired", decision, seed=seed.key, snapshot=seed.snapshot_id, reason=reason)
 
 

@@ -398,10 +398,26 @@ class Ledger:
 
     def put_seed(self, seed: Seed) -> None:
         """Write a seed row, whatever its state."""
+        self._put_seed(seed)
+
+    def update_seed(self, seed: Seed) -> bool:
+        """Write a seed row that is still ready; False where somebody has retired it meanwhile."""
+        try:
+            self._put_seed(
+                seed,
+                condition="#state = :ready",
+                names=("state",),
+                values={":ready": State.READY.value},
+            )
+        except Refused:
+            return False
+        return True
+
+    def _put_seed(self, seed: Seed, **condition: Any) -> None:
         row = packing.seed_row(seed)
         if seed.state in {State.RETIRED, State.FAILED}:
             row["expires"] = expiry(self._now() + timedelta(days=INTENT_DAYS))
-        self._table.put({"pk": "seed", "sk": seed.key, **row})
+        self._table.put({"pk": "seed", "sk": seed.key, **row}, **condition)
 
     def lock_seed(self, key: str, owner: str, seconds: float) -> bool:
         """Take the build lock of a seed."""
