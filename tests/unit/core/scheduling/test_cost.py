@@ -212,6 +212,29 @@ def test_shared_volumes_are_packed() -> None:
     assert answer.plan.placed == 20
 
 
+def test_a_spread_that_counts_only_some_nodes() -> None:
+    """Pods on nodes that a spread does not look at are not counted on, whoever packs them."""
+    pods = [
+        *many(8, "plain", cpu="900m", labels={"app": "a"}),
+        *many(
+            6,
+            "picky",
+            cpu="900m",
+            labels={"app": "a"},
+            required=[expression(INSTANCE_TYPE, "In", "c8")],
+            spread=[spread(ZONE, {"app": "a"})],
+        ),
+    ]
+    assert cost(*pods, catalog=family(2, 8)).plan.placed == 14
+
+
+def test_a_spread_under_a_limit_stays_even() -> None:
+    """Where a limit leaves pods out, those that are placed are still spread as they should be."""
+    pods = many(9, cpu="1500m", labels={"app": "a"}, spread=[spread(ZONE, {"app": "a"})])
+    answer = cost(*pods, nodepool(limits={"cpu": "8"}), catalog=family(2, 4))
+    assert 0 < answer.plan.placed < 9
+
+
 # NodePools.
 
 
