@@ -207,9 +207,7 @@ def test_a_seed_is_built_published_and_cleaned_up_after(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One build walks through every step, its builder's traces removed at the end."""
-    script = Script(
-        {"plan": [{"builds": [BUILD]}], **{k: [*v] for k, v in BUILD_STEPS.items()}}
-    )
+    script = Script({"plan": [{"builds": [BUILD]}], **{k: [*v] for k, v in BUILD_STEPS.items()}})
     monkeypatch.setattr(seed, "step", script)
     ended = run(cloud, "Seed", {"images": ["a"], "reason": "asked"}, 3600)
     assert ended["status"] == "SUCCEEDED"
@@ -254,9 +252,7 @@ def test_a_build_that_fails_cleans_up_and_is_told(
 ) -> None:
     """Whatever step breaks, cleanup runs once, knows the cause, and the execution fails."""
     answers: Answers = {k: [*v] for k, v in BUILD_STEPS.items()}
-    script = Script(
-        {**answers, "plan": [{"builds": [BUILD]}], broken: [ValueError("no luck")]}
-    )
+    script = Script({**answers, "plan": [{"builds": [BUILD]}], broken: [ValueError("no luck")]})
     monkeypatch.setattr(seed, "step", script)
     ended = run(cloud, "Seed", {"images": ["a"], "reason": "asked"}, 7200)
     assert ended["status"] == "FAILED"
