@@ -37,10 +37,14 @@ _ACCELERATORS = ("nvidia.com/", "amd.com/", "aws.amazon.com/neuron", "habana.ai/
 
 
 def placeholders(state: ClusterState) -> tuple[Pod, ...]:
-    """Return the placeholders for all the room that *state* asks to be kept free."""
+    """Return the placeholders for all the room that *state* asks to be kept free.
+
+    A buffer that is served in two versions of its API counts once.
+    """
     found = [pod for pool in state.nodepools for pod in _of_pool(pool)]
     found += [pod for buffer in state.buffers for pod in _of_buffer(buffer, state)]
-    return tuple(sorted(found, key=lambda pod: pod.key))
+    by_key = {pod.key: pod for pod in found}
+    return tuple(by_key[key] for key in sorted(by_key))
 
 
 def is_placeholder(key: str) -> bool:

@@ -65,6 +65,7 @@ RESOURCES: tuple[Resource, ...] = (
     Resource("karpenter.k8s.aws/v1", "ec2nodeclasses", "EC2NodeClass"),
     Resource("karpenter.sh/v1alpha1", "nodeoverlays", "NodeOverlay", optional=True),
     Resource("autoscaling.x-k8s.io/v1beta1", "capacitybuffers", "CapacityBuffer", optional=True),
+    Resource("autoscaling.x-k8s.io/v1alpha1", "capacitybuffers", "CapacityBuffer", optional=True),
     Resource("resource.k8s.io/v1", "resourceclaims", "ResourceClaim", optional=True),
     Resource(
         "resource.k8s.io/v1", "resourceclaimtemplates", "ResourceClaimTemplate", optional=True
