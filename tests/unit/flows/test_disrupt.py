@@ -148,3 +148,15 @@ def test_a_pass_that_dies_and_is_repeated_disrupts_once(
         disrupt.disrupt(TICK, fake.world)
     assert len({item["node"] for item in fake.workflows.started.values()}) <= 1
     assert len(fake.workflows.started) <= 1
+
+
+def test_a_node_that_takes_pods_remembers_them(fake: FakeWorld, launcher: Launcher) -> None:
+    """The node that pods are moved to is told so: nobody shall be moved all day."""
+    roomy = estate.node("n2")
+    fake.cluster.put(estate.claim(roomy))
+    fake.join(roomy, *(estate.pod(f"b{place}", on="n2") for place in range(5)))
+    assert disrupt.disrupt(TICK, fake.world) == {"commands": 1}
+    assert launcher.calls == 0
+    ((name, patch),) = fake.recorder.of("patch_node")
+    assert name == "n2"
+    assert labels.MOVED in patch["metadata"]["annotations"]
