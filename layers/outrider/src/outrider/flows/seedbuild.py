@@ -87,7 +87,9 @@ def _queued(carried: Carried, world: World) -> Answer:
     since = str(carried.get("queued") or duration.stamp(now))
     if now - duration.instant(since) > QUEUE_LIMIT:
         limit = world.settings.seed_builders
-        raise BuildFailed(f"{limit} builders have been at work for {QUEUE_LIMIT}", "TooManyBuilders")
+        raise BuildFailed(
+            f"{limit} builders have been at work for {QUEUE_LIMIT}", "TooManyBuilders"
+        )
     return {"joined": False, "done": False, "queued": since, "wait": QUEUE_SECONDS}
 
 
