@@ -105,6 +105,7 @@ class Tally:
     forced_early: list[str] = field(default_factory=list)
     forced: int = 0
     told_twice: list[str] = field(default_factory=list)
+    repeated: int = 0
     never_told: list[str] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
     ticks_given_up: int = 0
@@ -148,6 +149,7 @@ class Tally:
         yield f"  {'forced, at their last safe start or later':52} {self.forced:8,}"
         yield f"  {'forced before a deadline asked for it':52} {len(self.forced_early):8,}"
         yield f"  {'messages published twice':52} {len(self.told_twice):8,}"
+        yield f"  {'  repeated under the same id':52} {self.repeated:8,}"
         yield f"  {'evictions never published':52} {len(self.never_told):8,}"
         yield f"  {'messages given up on':52} {len(self.given_up):8,}"
         yield f"  {'  ticks among the dead letters':52} {self.ticks_given_up:8,}"
@@ -186,7 +188,7 @@ class Storm:
         self._faults: dict[str, Any] = {}
         self._grace: dict[str, int] = {}
         self._evicted: Counter[str] = Counter()
-        self._told: Counter[tuple[str, str]] = Counter()
+        self._told: dict[tuple[str, str], list[str]] = {}  # what -> the ids of its messages
         self._bound: dict[str, float] = {}
         self._node_of: dict[str, str] = {}
         self._instances: dict[str, str] = {}  # node -> instance
@@ -457,10 +459,10 @@ class Storm:
             return
         detail = event["detail"]
         if event["detail-type"] == "PodEvicted":
-            self._told["PodEvicted", detail["pod"]] += 1
+            self._told.setdefault(("PodEvicted", detail["pod"]), []).append(detail["id"])
         elif event["detail-type"] in {"ReplacementLaunched", "NodeTerminated", "NodeDrained"}:
             key = f"{detail.get('instanceId')}/{detail['decision']}"
-            self._told[event["detail-type"], key] += 1
+            self._told.setdefault((event["detail-type"], key), []).append(detail["id"])
 
     # --- afterwards -------------------------------------------------------------------------------
 
@@ -469,7 +471,11 @@ class Storm:
         tally = self.tally
         self._judge_pods()
         self._judge_instances()
-        tally.told_twice = sorted(f"{kind} {key}" for (kind, key), n in self._told.items() if n > 1)
+        # A function that dies between sending and striking off repeats itself, under the same id.
+        tally.repeated = sum(len(ids) - len(set(ids)) for ids in self._told.values())
+        tally.told_twice = sorted(
+            f"{kind} {key}" for (kind, key), ids in self._told.items() if len(set(ids)) > 1
+        )
         told = {key for kind, key in self._told if kind == "PodEvicted"}
         tally.never_told = sorted(pod for pod in self._evicted if pod not in told)
         for body in self._dead_letters():

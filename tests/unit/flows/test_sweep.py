@@ -146,17 +146,35 @@ def test_a_reaction_that_was_never_planned_is_taken_up(fake: FakeWorld, handled:
 
 
 @pytest.mark.parametrize(
-    ("deadline", "forced"), [(None, False), (estate.NOW - timedelta(minutes=1), True)]
+    ("deadline", "forced"),
+    [
+        (None, False),
+        (estate.NOW - timedelta(minutes=1), True),
+        (estate.NOW + timedelta(hours=3), False),
+    ],
 )
-def test_a_reaction_whose_time_is_over_is_taken_up_too(
+def test_what_is_taken_up_keeps_its_own_deadline(
     fake: FakeWorld, handled: list[Any], deadline: Any, forced: bool
 ) -> None:
-    """A repair that nobody lived to plan must not block its own repetition for ever."""
+    """A repair or a scheduled change that nobody lived to plan neither blocks its own repetition
+    for ever nor turns into a Spot warning.
+    """
     fake.ledger.rows[INSTANCE] = Reaction(
-        INSTANCE, "InstanceImpaired", "d", deadline, node="n1", at=estate.NOW - timedelta(minutes=2)
+        INSTANCE, "ScheduledChange", "d", deadline, node="n1", at=estate.NOW - timedelta(minutes=2)
     )
     sweep.sweep(fake.world)
-    assert [signal.detail.forced for signal in handled] == [forced]
+    (signal,) = handled
+    assert (signal.detail.forced, signal.detail.not_before) == (forced, deadline)
+
+
+def test_a_warning_that_is_taken_up_ends_when_it_said(fake: FakeWorld, handled: list[Any]) -> None:
+    """The deadline is the row's, not two minutes from whenever."""
+    deadline = estate.NOW + timedelta(seconds=40)
+    fake.ledger.rows[INSTANCE] = Reaction(
+        INSTANCE, "SpotInterruption", "d", deadline, node="n1", at=estate.NOW - timedelta(minutes=1)
+    )
+    sweep.sweep(fake.world)
+    assert [signal.deadline for signal in handled] == [deadline]
 
 
 def test_a_recommendation_that_waited_gets_its_turn(fake: FakeWorld, handled: list[Any]) -> None:

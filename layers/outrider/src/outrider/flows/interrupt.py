@@ -404,17 +404,18 @@ def _cancel(reaction: NodeReaction, world: World) -> None:
 
 def _announce(reaction: NodeReaction, row: Reaction, world: World) -> None:
     """Publish that a node is interrupted, once for each kind of notice."""
-    said = {**_said(reaction), "deadline": duration.stamp(row.deadline) if row.deadline else None}
-    key = f"{row.decision}/interrupted/{reaction.kind}"
+    deadline = duration.stamp(row.deadline) if row.deadline else None
+    said = {**_said(reaction), "kind": row.reason, "deadline": deadline}
+    key = f"{row.decision}/interrupted/{row.reason}"
     if publish_once(world, row.instance_id, key, "NodeInterrupted", row.decision, **said):
-        world.telemetry.count("NodesInterrupted", Reason=reaction.kind)
+        world.telemetry.count("NodesInterrupted", Reason=row.reason)
 
 
 def _report_replacement(one: Taken, row: Reaction, world: World) -> None:
     """Publish that the replacement of a node is on its way, once an interruption."""
     if not row.replacements:
         return
-    said = {**_said(one.reaction), "replacements": list(row.replacements)}
+    said = {**_said(one.reaction), "kind": row.reason, "replacements": list(row.replacements)}
     key = f"{row.decision}/replaced"
     told = publish_once(world, row.instance_id, key, "ReplacementLaunched", row.decision, **said)
     if told and one.reaction.noticed is not None:

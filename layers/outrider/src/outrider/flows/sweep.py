@@ -23,6 +23,7 @@ from typing import Any
 from outrider.apis import duration, labels
 from outrider.apis.placement import NO_SCHEDULE
 from outrider.apis.signals import (
+    SPOT_NOTICE,
     BlockDetail,
     BlockExpiry,
     ImpairedDetail,
@@ -168,17 +169,18 @@ def _unplanned(rows: Iterable[Reaction], now: datetime) -> Iterator[Signal]:
             continue
         if row.reason == "Rebalance":
             yield _recommendation(row.instance_id, now)
-        elif row.deadline is not None and row.deadline > now:
+        elif row.reason == "SpotInterruption" and row.deadline and row.deadline > now:
             yield SpotInterruption(
                 id=f"{SOURCE}/{row.instance_id}",
                 source=SOURCE,
                 detail_type="EC2 Spot Instance Interruption Warning",
-                time=row.at,
+                time=row.deadline - SPOT_NOTICE,
                 detail={"instance-id": row.instance_id},
             )
-        else:
+        else:  # its own deadline stands, however far it is: only one that is over is forced
+            over = row.deadline is not None and row.deadline <= now
             what = f"{row.reason}, taken up again"
-            yield _signal(row.instance_id, what, now, forced=row.deadline is not None)
+            yield _signal(row.instance_id, what, now, forced=over, not_before=row.deadline)
 
 
 def _deferred(

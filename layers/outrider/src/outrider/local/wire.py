@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,7 +27,12 @@ from moto.core.utils import get_service_model
 Answer = tuple[int, dict[str, str], bytes]
 
 # The credential scope says `states`, botocore's model is called `stepfunctions`.
-_MODELS = {"states": "stepfunctions", "monitoring": "cloudwatch", "api.ecr": "ecr"}
+_MODELS = {
+    "states": "stepfunctions",
+    "monitoring": "cloudwatch",
+    "api.ecr": "ecr",
+    "servicequotas": "service-quotas",
+}
 _SCOPE = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 _CBOR_PATH = re.compile(r"^/service/[^/]+/operation/(\w+)$")
 # Services whose operation is in the path; the rest name it in a header or in the body.
@@ -133,7 +139,10 @@ def answer(call: Call, result: Mapping[str, Any] | Exception) -> Answer:
     operation = model.operation_model(call.operation)
     protocol = determine_request_protocol(model, call.headers.get("content-type", ""))
     serializer = get_serializer_class(model.service_name, protocol)(operation)
-    written = serializer.serialize(result)
+    with warnings.catch_warnings():
+        # Every service may throttle, also where its model does not list the error.
+        warnings.filterwarnings("ignore", message="Exception", category=UserWarning)
+        written = serializer.serialize(result)
     body = written["body"]
     headers = {str(key): str(value) for key, value in written["headers"].items()}
     headers.setdefault("x-amzn-requestid", "00000000-0000-4000-8000-000000000000")
