@@ -157,6 +157,66 @@ FIELDS: Mapping[str, Field] = {
     "strategy": Field(STRING, "`cost` or `first-fit`", "cost"),
     "stage": Field(STRING, "how far the optimiser came", "optimal"),
     "acting": Field({"type": "boolean"}, "false where it is only observed", example=True),
+    "plannedPricePerHour": Field(NUMBER, "dollars an hour of our plan for the same pods", 21.37),
+    "firstFitPricePerHour": Field(
+        {"type": ["number", "null"]},
+        "the same by first fit; null where it leaves pods out",
+        26.02,
+    ),
+    "nodesAsIs": Field({"type": "integer"}, "how many nodes are compared", 14),
+    "nodesPlanned": Field({"type": "integer"}, "how many the plan has", 11),
+    "instead": Field(
+        {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": [
+                    "nodePool",
+                    "instanceType",
+                    "zone",
+                    "capacityType",
+                    "pricePerHour",
+                    "pods",
+                ],
+                "properties": {
+                    "nodePool": STRING,
+                    "instanceType": STRING,
+                    "zone": STRING,
+                    "capacityType": STRING,
+                    "pricePerHour": NUMBER,
+                    "pods": {"type": "integer"},
+                },
+            },
+        },
+        "the nodes that the plan has and the cluster has not; 100 at most",
+        [
+            {
+                "nodePool": "gpu",
+                "instanceType": "g6.12xlarge",
+                "zone": "us-west-2b",
+                "capacityType": "spot",
+                "pricePerHour": 1.84,
+                "pods": 4,
+            }
+        ],
+    ),
+    "constraints": Field(
+        {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["family", "costsPerHour"],
+                "properties": {
+                    "family": STRING,
+                    "costsPerHour": {"type": ["number", "null"]},
+                },
+            },
+        },
+        "what each family of constraints costs, lifted by itself; null where time ran out",
+        [{"family": "capacity types", "costsPerHour": 9.4}],
+    ),
+    "notes": Field(NAMES, "what to know before believing the figures", []),
+    "watching": Field(STRING, "why outrider does not act", "a Karpenter is live"),
     "seed": Field(STRING, "key of the seed", "ds-4f2c9e-arm64"),
     "images": Field(
         NAMES, "image references", ["123456789012.dkr.ecr.us-west-2.amazonaws.com/ml:v42"]
@@ -253,6 +313,25 @@ MESSAGES: tuple[Message, ...] = (
         ("reason", "why", "nodes"),
         ("node", "nodeClaim", "instanceId"),
         other={"reason": "Underutilized", "why": "its replacements could not be launched"},
+    ),
+    Message(
+        "ReportMade",
+        "once a day while outrider may not consolidate: the nodes as they are against our plan",
+        (
+            "pricePerHour",
+            "plannedPricePerHour",
+            "firstFitPricePerHour",
+            "lowerBoundPerHour",
+            "savingsPerHour",
+            "nodesAsIs",
+            "nodesPlanned",
+            "nodes",
+            "instead",
+            "constraints",
+            "notes",
+            "watching",
+        ),
+        other={"pricePerHour": 34.11, "lowerBoundPerHour": 21.1, "savingsPerHour": 12.74},
     ),
     Message(
         "SeedStarted",

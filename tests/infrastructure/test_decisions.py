@@ -36,6 +36,7 @@ PROMISED = {
     "NodeTerminated",
     "DisruptionDecided",
     "DisruptionRolledBack",
+    "ReportMade",
     "SeedStarted",
     "SeedPublished",
     "SeedFailed",

@@ -87,6 +87,9 @@ METRICS: Mapping[str, Metric] = {
     "DisruptionsRolledBack": Metric("Count", "commands undone before a pod was evicted"),
     "DisruptionBlocked": Metric("Count", "nodes that may not go", by="Code"),
     "SavingsPerHour": Metric("None", "USD per hour that commands save"),
+    # The shadow report
+    "ShadowPricePerHour": Metric("None", "USD per hour of the compared nodes as they are"),
+    "ShadowPlannedPricePerHour": Metric("None", "USD per hour of our plan for the same pods"),
     # Seeding
     "SeedsPublished": Metric("Count", "snapshots with images that became usable"),
     "SeedsFailed": Metric("Count", "seed builds that failed"),

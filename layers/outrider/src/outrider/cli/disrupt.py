@@ -57,7 +57,7 @@ def command(
             min_values_policy=min_values_policy,
         )
     )
-    passes = list(_passes(given, policy, until_done=until_done))
+    passes = list(passes_of(given, policy, until_done=until_done))
     document = shown(passes)
     if output == "json":
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
@@ -81,7 +81,7 @@ def shown(passes: list[Decision]) -> dict[str, Any]:
     }
 
 
-def _passes(given: options.Input, policy: Policy, *, until_done: bool) -> Iterator[Decision]:
+def passes_of(given: options.Input, policy: Policy, *, until_done: bool) -> Iterator[Decision]:
     """Yield the decision of each pass, the last of which does nothing where all are asked for."""
     from outrider.core.disruption.decide import decide
     from outrider.core.disruption.outcome import after

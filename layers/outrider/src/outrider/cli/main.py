@@ -41,6 +41,7 @@ VERBS: Mapping[str, Verb] = {
     "plan": Verb("What to launch for the pending pods of some manifests."),
     "explain": Verb("Why one pod goes where it goes, or nowhere."),
     "disrupt": Verb("What voluntary disruption would do now."),
+    "report": Verb("What the nodes cost as they are, against our plan; what constraints cost."),
     "manifests": Verb("What goes into the cluster: RBAC, CRDs, the webhook configuration."),
     "local": Verb("The whole application on this machine.", "local"),
     "demo": Verb("The main job on the embedded cloud, narrated.", "local"),

@@ -42,17 +42,31 @@ def _now(_context: click.Context, _option: click.Parameter, value: str | None) -
         raise click.BadParameter(str(error)) from None
 
 
+CATALOG = click.option(
+    "--catalog",
+    "catalog_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Instance types and prices; the bundled ones by default.",
+)
+NOW = click.option(
+    "--now", metavar="RFC3339", callback=_now, help="The clock; the real one by default."
+)
+OUTPUT = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="For people or for programs.",
+)
+
+
 def planning(command: Decorated) -> Decorated:
     """Add the flags that every planning command takes."""
     decorators: tuple[Callable[[Decorated], Decorated], ...] = (
         click.argument("files", metavar="FILE...", nargs=-1, required=True),
-        click.option(
-            "--catalog",
-            "catalog_file",
-            metavar="FILE",
-            type=click.Path(path_type=Path),
-            help="Instance types and prices; the bundled ones by default.",
-        ),
+        CATALOG,
         click.option(
             "--strategy",
             type=click.Choice(["cost", "first-fit"]),
@@ -74,17 +88,8 @@ def planning(command: Decorated) -> Decorated:
             show_default=True,
             help="Whether minValues may be lowered rather than lose a pod.",
         ),
-        click.option(
-            "--now", metavar="RFC3339", callback=_now, help="The clock; the real one by default."
-        ),
-        click.option(
-            "-o",
-            "--output",
-            type=click.Choice(["table", "json"]),
-            default="table",
-            show_default=True,
-            help="For people or for programs.",
-        ),
+        NOW,
+        OUTPUT,
     )
     for decorate in reversed(decorators):
         command = decorate(command)
@@ -98,10 +103,11 @@ def load(files: tuple[str, ...], catalog_file: Path | None, now: datetime) -> In
 
     manifests = documents.read(files)
     state = ClusterState.of(manifests.objects)
-    return Input(state, _catalog(catalog_file), now, manifests.ignored)
+    return Input(state, catalog(catalog_file), now, manifests.ignored)
 
 
-def _catalog(file: Path | None) -> Catalog:
+def catalog(file: Path | None) -> Catalog:
+    """Return the catalogue in *file*, the bundled one where there is none."""
     if file is None:
         from outrider.core.catalog.bundled import bundled
 

@@ -29,7 +29,7 @@ from outrider.core.disruption.scene import Policy
 from outrider.core.records import Lease, Reaction
 from outrider.core.scheduling.result import Plan
 from outrider.errors import ClusterError, Gone
-from outrider.flows import launch, lease, mode, podevents
+from outrider.flows import launch, lease, mode, podevents, report
 from outrider.flows import standing as standing_wishes
 from outrider.flows.decisions import decision_id, publish
 from outrider.flows.planning import (
@@ -52,6 +52,8 @@ def disrupt(event: Mapping[str, Any], world: World) -> dict[str, Any]:
     del event
     try:
         standing = mode.acting(world)
+        if not standing.disrupts:
+            report.daily(world, standing)
         first = _look(world, standing)
         if first is None or not (first.decision.commands or first.surplus):
             return dict(DONE)
