@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from outrider.adapters.aws.bus import Bus
     from outrider.adapters.aws.secrets import Secrets
     from outrider.adapters.aws.session import Session
+    from outrider.adapters.kube.client import Client
     from outrider.adapters.kube.cluster import KubeCluster
+    from outrider.core.launch.bootstrap import ClusterIdentity
     from outrider.flows.ports import Cloud, World
     from outrider.flows.webhook import WebhookWorld
     from outrider.settings import Settings
@@ -124,18 +126,36 @@ def _sandbox() -> str:
     return os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
 
 
-def _cluster(settings: Settings, session: Session, cloud: Cloud) -> KubeCluster:
+def connection(
+    session: Session,
+    cluster: str,
+    partition: str = "",
+    identity: Callable[[], ClusterIdentity] | None = None,
+) -> Client:
+    """Return the way to the API of an EKS *cluster*, by a token of whoever *session* is.
+
+    *identity* describes the cluster; without it EKS is asked on first use.
+    """
+    from outrider.adapters.aws.cloud import Cloud as Ec2
     from outrider.adapters.aws.ekstoken import EksToken
     from outrider.adapters.kube.client import Client, Endpoint
-    from outrider.adapters.kube.cluster import KubeCluster
+
+    described = identity or Ec2(session, cluster, "", clock.now).cluster
 
     def endpoint() -> Endpoint:
-        identity = cloud.cluster()
-        authority = b64decode(identity.certificate_authority).decode()
-        return Endpoint(identity.endpoint.rstrip("/"), authority)
+        found = described()
+        authority = b64decode(found.certificate_authority).decode()
+        return Endpoint(found.endpoint.rstrip("/"), authority)
 
-    token = EksToken(session, settings.cluster, clock.now, settings.partition)
-    return KubeCluster(Client(endpoint, token, clock.sleep), clock.now)
+    where = partition or session.boto.get_partition_for_region(session.region)
+    return Client(endpoint, EksToken(session, cluster, clock.now, where), clock.sleep)
+
+
+def _cluster(settings: Settings, session: Session, cloud: Cloud) -> KubeCluster:
+    from outrider.adapters.kube.cluster import KubeCluster
+
+    client = connection(session, settings.cluster, settings.partition, cloud.cluster)
+    return KubeCluster(client, clock.now)
 
 
 def _assemble_webhook() -> WebhookWorld:

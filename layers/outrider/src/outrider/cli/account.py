@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 import click
 
 if TYPE_CHECKING:
+    from outrider.adapters.aws.session import Session
+    from outrider.adapters.kube.client import Client
     from outrider.flows.ports import World
 
 Decorated = Callable[..., Any]
@@ -105,30 +107,48 @@ def world(place: Place) -> World:
     """Return the World of the stack that *place* leads to."""
     from outrider import bootstrap, settings
     from outrider.adapters.aws import stacks
-    from outrider.adapters.aws.session import Session, usual_region
     from outrider.adapters.clock import clock
 
-    _lead_to(place.endpoint_url)
-    region = place.region or usual_region() or DEFAULT_REGION
-    session = Session(region)
-    stack = stacks.find(session, place.stack or "", place.cluster or "")
+    reached = session(place)
+    stack = stacks.find(reached, place.stack or "", place.cluster or "")
     environment = {
         **{key: stack.parameters.get(name, "") for key, name in FROM_PARAMETERS.items()},
         **{key: stack.outputs.get(name, "") for key, name in FROM_OUTPUTS.items()},
         "STACK": stack.name,
-        "REGION": region,
-        "PARTITION": session.boto.get_partition_for_region(region),
+        "REGION": reached.region,
+        "PARTITION": reached.boto.get_partition_for_region(reached.region),
     }
     read = settings.read({f"{settings.PREFIX}{key}": value for key, value in environment.items()})
     found = replace(bootstrap.assemble(read), telemetry=_Silence())
     if place.kubeconfig is None:
         return found
-    from outrider.adapters.kube import kubeconfig
-    from outrider.adapters.kube.client import Client
     from outrider.adapters.kube.cluster import KubeCluster
 
-    endpoint, token = kubeconfig.read(place.kubeconfig)
-    return replace(found, cluster=KubeCluster(Client(endpoint, token, clock.sleep), clock.now))
+    client = connection(place, reached, read.cluster)
+    return replace(found, cluster=KubeCluster(client, clock.now))
+
+
+def session(place: Place) -> Session:
+    """Return the AWS clients that *place* leads to."""
+    from outrider.adapters.aws.session import Session, usual_region
+
+    _lead_to(place.endpoint_url)
+    return Session(place.region or usual_region() or DEFAULT_REGION)
+
+
+def connection(place: Place, reached: Session, cluster: str) -> Client:
+    """Return the way to the Kubernetes API: the kubeconfig's, else an EKS token of the caller's."""
+    from outrider.adapters.clock import clock
+    from outrider.adapters.kube.client import Client
+
+    if place.kubeconfig is not None:
+        from outrider.adapters.kube import kubeconfig
+
+        endpoint, token = kubeconfig.read(place.kubeconfig)
+        return Client(endpoint, token, clock.sleep)
+    from outrider import bootstrap
+
+    return bootstrap.connection(reached, cluster)
 
 
 def _lead_to(endpoint_url: str | None) -> None:

@@ -27,6 +27,7 @@ NODE_POLICIES = (
     "AmazonEC2ContainerRegistryPullOnly",
     "AmazonEKS_CNI_Policy",
 )
+SPOT_ROLE = "AWSServiceRoleForEC2Spot"
 # What a client on this machine signs with; any key that no function has is an administrator.
 ADMIN_KEY = "AKIALOCALADMINISTRAT"
 
@@ -68,6 +69,7 @@ def furnish(client: Callable[[str], Any], cluster: str) -> Network:
         TagSpecifications=tagged("security-group", f"{cluster}-nodes"),
     )["GroupId"]
     _node_role(client("iam"))
+    _spot_role(client("iam"))
     return Network(vpc_id, tuple(subnets), group)
 
 
@@ -85,6 +87,30 @@ def _node_role(iam: Any) -> None:
     iam.create_role(RoleName=NODE_ROLE, AssumeRolePolicyDocument=json.dumps(trust))
     iam.create_instance_profile(InstanceProfileName=NODE_ROLE)
     iam.add_role_to_instance_profile(InstanceProfileName=NODE_ROLE, RoleName=NODE_ROLE)
+    anything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [anything]})
+    for name in NODE_POLICIES:  # AWS' own by name; nothing here evaluates them
+        made = iam.create_policy(PolicyName=name, PolicyDocument=document)["Policy"]
+        iam.attach_role_policy(RoleName=NODE_ROLE, PolicyArn=made["Arn"])
+
+
+def _spot_role(iam: Any) -> None:
+    """Make the service-linked role that an account has since its first Spot request."""
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "spot.amazonaws.com"},
+                "Action": "sts:AssumeRole",
+            }
+        ],
+    }
+    iam.create_role(
+        RoleName=SPOT_ROLE,
+        Path="/aws-service-role/spot.amazonaws.com/",
+        AssumeRolePolicyDocument=json.dumps(trust),
+    )
 
 
 @dataclass(slots=True)

@@ -40,6 +40,7 @@ from outrider.local.instances import Instances
 from outrider.local.machine import Machines
 from outrider.local.market import Market
 from outrider.local.queues import Pollers
+from outrider.local.quotas import Quotas
 from outrider.local.reclaim import Reclaim
 from outrider.local.region import ACCOUNT, REGION
 from outrider.local.reservations import Reservations
@@ -191,6 +192,7 @@ class Cloud:
         self.restores = FastRestores(
             self.endpoint, self.clock, lambda: self.instances.backend.snapshots, publish
         )
+        self.quotas = Quotas(self.endpoint)
         self.desk = Desk(self.endpoint, self.clock, self.functions)
         self.eks = Eks(self.endpoint, self.clock, CLUSTER, images.KUBERNETES, self.desk.role_of)
         self._connect()
@@ -207,6 +209,7 @@ class Cloud:
             self.fleets,
             self.builders,
             self.restores,
+            self.quotas,
             self.desk,
             self.eks,
         ):
@@ -237,6 +240,7 @@ class Cloud:
             "ClusterName": CLUSTER,
             "NodeRoleArns": NODE_ROLE_ARN,
             "Mode": "full",
+            "CreateNodeAccessEntry": "true",
             **self._parameters,
         }
         template = translate(self._template, values)

@@ -17,10 +17,12 @@ from typing import Any
 
 from outrider.adapters.kube.client import Client
 from outrider.apis import duration, manifest
+from outrider.apis.pod import Pod
 from outrider.core.clusterstate import ClusterState
 from outrider.errors import ClusterError, Gone, InvalidManifest
 
 ALIVE = timedelta(minutes=1)
+WAITING = "spec.nodeName=,status.phase=Pending"
 KARPENTER_LEASE = "karpenter-leader-election"
 OURS = "outrider"
 
@@ -102,6 +104,9 @@ SCALABLE: Mapping[str, str] = {
 MACHINES = frozenset({"Node", "NodeClaim", "NodePool", "EC2NodeClass"})
 """What says how nodes join: lists that stay small however many pods there are."""
 
+TERRAIN = MACHINES | {"DaemonSet", "DeviceClass"}
+"""What nodes are made of and what runs on each of them: as small."""
+
 
 class Reader:
     """Reads of one cluster over *client*."""
@@ -112,10 +117,13 @@ class Reader:
 
     def pending(self) -> bool:
         """Return whether any pod waits for a node: the cheap look before `state`."""
-        page = self._client.get(
-            "/api/v1/pods", fieldSelector="spec.nodeName=,status.phase=Pending", limit="1"
-        )
+        page = self._client.get("/api/v1/pods", fieldSelector=WAITING, limit="1")
         return bool(page.get("items"))
+
+    def waiting(self) -> tuple[Pod, ...]:
+        """Return the pods that wait for a node, malformed ones left out."""
+        pods = next(resource for resource in RESOURCES if resource.kind == "Pod")
+        return self._read([replace(pods, field_selector=WAITING)]).pods
 
     def state(self) -> ClusterState:
         """Return the cluster as it is now; malformed objects are left out and listed in it."""
@@ -133,6 +141,10 @@ class Reader:
     def machines(self) -> ClusterState:
         """Return Nodes, NodeClaims, NodePools and node classes, without any pod."""
         return self._read(resource for resource in RESOURCES if resource.kind in MACHINES)
+
+    def terrain(self) -> ClusterState:
+        """Return `machines` with DaemonSets and device classes, without any pod."""
+        return self._read(resource for resource in RESOURCES if resource.kind in TERRAIN)
 
     def _read(self, resources: Iterable[Resource]) -> ClusterState:
         objects: list[object] = []
