@@ -12,9 +12,9 @@ these nodes":
    their pods going to room that is free elsewhere.
 
 Every command is judged by `worth`. Budgets for Underutilized, consolidationPolicy, consolidateAfter
-and everything that holds a node's pods are obeyed; static pools are left alone; empty nodes are
-emptiness's, unless they keep room free. Time-boxed: when the pass's time is up, what was found so
-far is carried out.
+and everything that holds a node's pods are obeyed, and pods that were moved twice today rest
+(`moves`); static pools are left alone; empty nodes are emptiness's. Time-boxed: when the pass's
+time is up, what was found so far is carried out.
 """
 
 from __future__ import annotations
