@@ -107,17 +107,42 @@ def plan(
     if not wanted:
         return replace(EMPTY, strategy=policy.strategy)
     found = gangs(state, wanted)
+    solve = partial(_whole, state, wanted, catalog, policy, found)
+    answer = solve(expired)
+    if answer.gave_up and policy.strategy != FIRST_FIT:
+        # What one strategy gives up for a gang that it broke, first fit may have kept.
+        plain = solve(expired, plain=True)
+        if _loss(plain, wanted) < _loss(answer, wanted):
+            answer = plain
+    return _worded(state, answer, found, answer.left_out, policy)
+
+
+def _whole(
+    state: ClusterState,
+    wanted: Sequence[Pod],
+    catalog: Catalog,
+    policy: Policy,
+    found: Mapping[str, Gang],
+    expired: Expired,
+    *,
+    plain: bool = False,
+) -> _Answer:
+    """Return an answer in which every gang is whole or left out; *plain* asks first fit alone."""
     left_out: dict[str, str] = {
         gang.name: _too_few(gang) for gang in found.values() if len(gang.members) < gang.missing
     }
+    hopeless = len(left_out)
     tried = _Tried()
     while True:
-        answer = _solved(state, wanted, catalog, policy, expired, found, left_out, tried)
+        answer = _solved(
+            state, wanted, catalog, policy, expired, found, left_out, tried, plain=plain
+        )
         if _chose_again(answer, tried.choice):
             continue
         broken = _broken(answer, found, left_out)
         if broken is None:
-            return _worded(state, answer, found, left_out, policy)
+            gave_up = len(left_out) > hopeless or bool(tried.zones)
+            return replace(answer, left_out=left_out, gave_up=gave_up)
         zone = _zone_tried(answer, broken)
         if broken.same_zone and zone:
             tried.zones.setdefault(broken.name, set()).add(zone)
@@ -126,6 +151,18 @@ def plan(
                 f"gang {broken.name} needs {broken.missing} members placed together;"
                 f" {_placed_of(answer, broken)} fit"
             )
+
+
+def _loss(answer: _Answer, wanted: Sequence[Pod]) -> tuple[tuple[int, ...], float]:
+    """Return how many pods have no place, the most important first, and what the rest cost."""
+    problem, index = answer.compiled.problem, answer.index
+    counts = dict.fromkeys(sorted({-pod.priority for pod in wanted}), 0)
+    unplannable = set(_unplannable(problem))
+    for pod in wanted:
+        place = index.get(pod.key)
+        if place is None or place in answer.left or place in unplannable:
+            counts[-pod.priority] += 1
+    return tuple(counts.values()), optimise.shown_price(answer.run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +195,8 @@ class _Answer:
 
     compiled: Compiled
     solution: Solution
+    left_out: Mapping[str, str] = field(default_factory=dict)  # gangs, and why
+    gave_up: bool = False  # a gang was broken on the way
 
     @cached_property
     def index(self) -> Mapping[str, int]:
@@ -184,6 +223,8 @@ def _solved(
     found: Mapping[str, Gang],
     left_out: Mapping[str, str],
     tried: _Tried,
+    *,
+    plain: bool,
 ) -> _Answer:
     of_pod = {key: gang.name for gang in found.values() for key in gang.members}
     taking_part = (
@@ -192,11 +233,11 @@ def _solved(
     pods = in_one_zone(taking_part, found, tried.zones)
     allotted = devices.allot(state, pods, catalog, tried.choice)
     problem = compiled(state, pods, catalog, policy, of_pod, allotted)
-    return _Answer(problem, _best(problem.problem, expired))
+    return _Answer(problem, _best(problem.problem, expired, only_plain=plain))
 
 
-def _best(problem: Problem, expired: Expired) -> Solution:
-    """Return the best solution that the policy's strategy finds."""
+def _best(problem: Problem, expired: Expired, *, only_plain: bool) -> Solution:
+    """Return the best solution that the policy's strategy finds, or first fit's."""
     unplannable = set(_unplannable(problem))
     order = [
         pod for pod in queue.ordered(problem.pods, problem.nominated) if pod not in unplannable
@@ -212,6 +253,8 @@ def _best(problem: Problem, expired: Expired) -> Solution:
     plain = _again(problem, contents, order, plain)
     if problem.policy.strategy == FIRST_FIT:
         return plain
+    if only_plain:
+        return optimise.with_bound(plain)
     return optimise.best(problem, contents, order, plain, expired)
 
 

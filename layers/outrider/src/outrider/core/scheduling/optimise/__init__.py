@@ -24,6 +24,8 @@ from outrider.core.scheduling.optimise.worth import planned_price, shown_price
 from outrider.core.scheduling.problem import Problem
 from outrider.core.scheduling.run import Run
 
+__all__ = ["Solution", "best", "shown_price", "with_bound"]
+
 Expired = Callable[[], bool]
 
 _CLOSE = 1e-9
@@ -87,6 +89,12 @@ def best(
     if problem.policy.prove and is_loose and not settled and not expired():
         bound = max(bound, _proven(found, expired))
     return replace(found, bound=min(bound, found.run.price_per_hour))
+
+
+def with_bound(solution: Solution) -> Solution:
+    """Return *solution* with a bound that comes cheap."""
+    bound = lower_bound(solution.run.problem, _placed(solution))
+    return replace(solution, bound=min(bound, solution.run.price_per_hour))
 
 
 def _is_planned_as_paid(problem: Problem) -> bool:
