@@ -123,6 +123,13 @@ class FakeCluster:
         self.recorder.note("cluster", "pending")
         return any(not pod.node_name and pod.phase == "Pending" for pod in self.current.pods)
 
+    def waiting(self) -> tuple[Pod, ...]:
+        """Return the pods that wait."""
+        self.recorder.note("cluster", "waiting")
+        return tuple(
+            pod for pod in self.current.pods if not pod.node_name and pod.phase == "Pending"
+        )
+
     def state(self) -> ClusterState:
         """Return everything."""
         self.recorder.note("cluster", "state")
@@ -502,6 +509,7 @@ class FakeWorkflows:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         self.started: dict[str, Mapping[str, Any]] = {}
+        self.delays: list[int] = []
 
     def start(self, machine: str, name: str, payload: Mapping[str, Any]) -> str:
         """Start once under each name."""
@@ -512,6 +520,7 @@ class FakeWorkflows:
     def watch_join(self, claims: Sequence[str], delay_seconds: int) -> None:
         """Note it."""
         self.recorder.note("workflows", "watch_join", tuple(claims))
+        self.delays.append(delay_seconds)
 
 
 class FakeTelemetry:

@@ -28,6 +28,7 @@ class Workload:
 
     seed: int
     namespace: str
+    town: str = ""  # a NodePool that several workloads share; without it each has its own
     dice: random.Random = field(init=False)
     pods: list[Json] = field(default_factory=list)
     volumes: list[Json] = field(default_factory=list)
@@ -37,12 +38,12 @@ class Workload:
         self.dice = random.Random(self.seed)
         kinds = self.dice.sample(KINDS, SERVICES)
         for number, kind in enumerate(kinds):
-            kind(self, f"{self.pool}-{kind.__name__.strip('_').replace('_', '-')}-{number}")
+            kind(self, f"seed-{self.seed}-{kind.__name__.strip('_').replace('_', '-')}-{number}")
 
     @property
     def pool(self) -> str:
         """Return the NodePool's name."""
-        return f"seed-{self.seed}"
+        return self.town or f"seed-{self.seed}"
 
     @property
     def names(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -74,12 +75,19 @@ def _node(made: MarketWorld) -> Node:
     return found
 
 
+def _is_closed(made: MarketWorld) -> bool:
+    return any(taint.key == labels.UNREGISTERED_TAINT for taint in _node(made).taints)
+
+
 def test_a_node_is_opened_and_then_serves(made: MarketWorld) -> None:
     """Labels and nominations first, the taint last; initialised when its GPU shows."""
     name = _claim(made).name
     _watch(made)
     assert made.recorder.of("watch_join")[-1] == ((name,),)
     _join(made)
+    _watch(made)
+    assert _is_closed(made)  # its GPU may yet come in time
+    made.pass_time(5)
     _watch(made)
     node = _node(made)
     assert node.labels[labels.REGISTERED] == "true"
@@ -98,6 +106,7 @@ def test_a_node_is_opened_and_then_serves(made: MarketWorld) -> None:
 
     _watch(made)
     assert not _claim(made).status.is_true("Initialized")
+    made.cluster.put(replace(pod, node_name="n1"))
     _join(made, labels=node.labels, taints=(), allocatable={"cpu": 4000, "nvidia.com/gpu": 1})
     _watch(made)
     assert _claim(made).status.is_true("Initialized")
@@ -107,6 +116,53 @@ def test_a_node_is_opened_and_then_serves(made: MarketWorld) -> None:
     before = len(made.recorder.of("watch_join"))
     _watch(made)
     assert made.recorder.of("watch_join")[before:] == [((),)]
+
+
+def test_a_node_with_its_devices_opens_at_once(made: MarketWorld) -> None:
+    """Nobody else is expected, and pods can start on it: there is nothing to wait for."""
+    _join(made, allocatable={"cpu": 4000, "nvidia.com/gpu": 1})
+    _watch(made)
+    assert not _is_closed(made)
+
+
+def test_a_node_that_is_not_ready_opens_in_the_end(made: MarketWorld) -> None:
+    """What makes it Ready may not tolerate our taint."""
+    _join(made, ready=False)
+    _watch(made)
+    made.pass_time(19)
+    _watch(made)
+    assert _is_closed(made)
+    made.pass_time(1)
+    _watch(made)
+    assert not _is_closed(made)
+
+
+def test_a_lost_nomination_is_made_again(made: MarketWorld) -> None:
+    """The scheduler forgets a nomination when its pod fails a cycle; the next look restores it."""
+    _join(made)
+    made.pass_time(5)
+    _watch(made)
+    pod = made.state.pod("default/p0")
+    assert pod is not None
+    made.cluster.put(replace(pod, nominated_node_name=""))
+    _watch(made)
+    held = made.state.pod("default/p0")
+    assert held is not None
+    assert held.nominated_node_name == "n1"
+    made.cluster.put(replace(pod, nominated_node_name="elsewhere"))
+    _watch(made)
+    elsewhere = made.state.pod("default/p0")
+    assert elsewhere is not None
+    assert elsewhere.nominated_node_name == "elsewhere"
+
+
+def test_seconds_count_while_a_node_opens(made: MarketWorld) -> None:
+    """A look every five seconds while machines boot, without a pause while a node opens."""
+    _watch(made)
+    _join(made)
+    _watch(made)
+    assert made.workflows.delays[-2] > 0
+    assert made.workflows.delays[-1] == 0
 
 
 def test_a_running_instance_is_watched(made: MarketWorld) -> None:
@@ -140,6 +196,7 @@ def test_a_node_that_never_joins_is_given_up(made: MarketWorld) -> None:
 def test_a_gpu_that_never_shows_is_drained(made: MarketWorld) -> None:
     """After 30 minutes without its GPU the node is drained, which Karpenter never does."""
     _join(made)
+    made.pass_time(5)
     _watch(made)
     made.pass_time(1801)
     _join(made, labels=_node(made).labels, taints=())
@@ -204,7 +261,7 @@ def test_an_orphan_is_terminated(made: MarketWorld) -> None:
 
 def test_an_unreachable_api_stops_only_one(made: MarketWorld) -> None:
     """A claim that cannot be written now is tried again at the next look."""
-    _join(made)
+    _join(made, allocatable={"cpu": 4000, "nvidia.com/gpu": 1})
     made.recorder.fail("patch_node", Unreachable("no answer"))
     _watch(made)
     assert not _claim(made).status.is_true("Registered")

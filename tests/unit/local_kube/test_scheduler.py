@@ -158,6 +158,41 @@ def test_a_nomination_keeps_the_room(cluster: TestCluster) -> None:
     assert cluster.where("other") == ""
 
 
+def test_a_nomination_is_forgotten_when_its_pod_fails(cluster: TestCluster) -> None:
+    """A cycle without a place, and nobody whose leaving would help: kube-scheduler clears it."""
+    cluster.apply(node("n"), pod("p", cpu="8"), pod("meek", cpu="8", preemptionPolicy="Never"))
+    cluster.run()
+    for name in ("p", "meek"):
+        cluster.merge("pods", name, {"status": {"nominatedNodeName": "n"}}, "status")
+    cluster.run()
+    assert cluster.pod("p")["status"]["nominatedNodeName"] == "n"  # it is not looked at for that
+    cluster.apply(node("other", room={"cpu": "7"}), node("more", room={"cpu": "9"}))
+    cluster.run(15)
+    assert {cluster.where("p"), cluster.where("meek")} == {"more", ""}
+    left = next(name for name in ("p", "meek") if not cluster.where(name))
+    kept = cluster.pod(left)["status"].get("nominatedNodeName", "")
+    assert kept == ("n" if left == "meek" else "")
+
+
+def test_nominated_pods_count_for_spread(cluster: TestCluster) -> None:
+    """A node is also judged as if those that are nominated to it were there."""
+    rule = {
+        "maxSkew": 1,
+        "topologyKey": "topology.kubernetes.io/zone",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"app": "web"}},
+    }
+    zones = [node(zone, labels={"topology.kubernetes.io/zone": zone}) for zone in "ab"]
+    away = {"labels": {"app": "web"}, "nodeSelector": {"never": "there"}}
+    cluster.apply(pod("first", **away))
+    cluster.run()
+    cluster.merge("pods", "first", {"status": {"nominatedNodeName": "a"}}, "status")
+    web = {"labels": {"app": "web"}, "topologySpreadConstraints": [rule]}
+    cluster.apply(*zones, pod("second", **web))
+    cluster.run(3)
+    assert cluster.where("second") == "b"
+
+
 @pytest.mark.parametrize(
     ("toleration", "bound"),
     [

@@ -2,9 +2,8 @@
 
 Three things call: a launch's join watch (every five seconds until its nodes serve), an instance
 that begins to run (which sees to it that there is a watch), and the minute tick, which is the
-safety net and also collects what nobody stands for. The verdicts are `core.lifecycle`'s. A node is
-released (its unregistered taint lifted) only when its labels and taints are on and its planned pods
-are nominated to it, small nodes first.
+safety net and also collects what nobody stands for. The verdicts are `core.lifecycle`'s; how nodes
+are opened that have joined is `flows.joining`'s.
 
 Refuses to plan: pods of a node that leaves are the provisioner's.
 """
@@ -19,23 +18,17 @@ from typing import Any
 
 from outrider.apis import duration, labels
 from outrider.apis.node import Node
-from outrider.apis.nodeclaim import INITIALIZED, LAUNCHED, REGISTERED, NodeClaim
+from outrider.apis.nodeclaim import INITIALIZED, NodeClaim
+from outrider.core import joining
 from outrider.core.clusterstate import ClusterState
+from outrider.core.joining import Arrival
 from outrider.core.launch import nodeclaim
-from outrider.core.lifecycle import (
-    Due,
-    Limits,
-    Stage,
-    Verdict,
-    judge,
-    orphans,
-    release_order,
-    taints_to_add,
-)
+from outrider.core.lifecycle import Due, Limits, Stage, Verdict, judge, orphans, release_order
 from outrider.core.promises import planned_pods
 from outrider.core.records import Instance, Reaction
 from outrider.errors import ClusterError, Gone, NotFound, OutriderError
-from outrider.flows import decisions, errands, mode, pools, sweep
+from outrider.flows import claims, decisions, errands, mode, pools, sweep
+from outrider.flows import joining as arrivals
 from outrider.flows.decisions import decision_id, publish
 from outrider.flows.ports import World
 
@@ -73,9 +66,12 @@ def _watched(records: Iterable[Mapping[str, Any]], world: World) -> Answer:
     for record in records:
         wanted |= _claims_in(str(record.get("body", "")))
     if wanted:
-        verdicts = _attend(world, world.cluster.machines(), wanted)
-        still = sorted(verdict.claim for verdict in verdicts if verdict.joining)
-        _watch(world, still)
+        state = world.cluster.machines()
+        verdicts = _attend(world, state, joining.with_siblings(wanted, state))
+        mine = [claim for claim in state.nodeclaims if claim.name in wanted]
+        near = joining.near(mine, state, arrivals.hold(world, mine, state))
+        still = {verdict.claim for verdict in verdicts if verdict.joining} & wanted
+        _watch(world, sorted(still | near), soon=bool(near))
     return {"batchItemFailures": []}
 
 
@@ -87,15 +83,17 @@ def _instance_runs(event: Mapping[str, Any], world: World) -> Answer:
     """
     instance_id = str((event.get("detail") or {}).get("instance-id", ""))
     known = world.ledger.ours([instance_id]) if instance_id else {}
-    claims = sorted({str(row["claim"]) for row in known.values()})
-    _watch(world, claims)
-    return {"ours": bool(claims)}
+    names = sorted({str(row["claim"]) for row in known.values()})
+    _watch(world, names)
+    return {"ours": bool(names)}
 
 
-def _watch(world: World, claims: Sequence[str]) -> None:
-    """Look at *claims* at the next full five seconds, when every other watch looks as well."""
+def _watch(world: World, names: Sequence[str], *, soon: bool = False) -> None:
+    """Look at the claims of *names* at the next full five seconds, when every other watch looks as
+    well; *soon*, as quickly as the queue hands messages on, where a node opens or fills.
+    """
     past = int(world.clock.now().timestamp()) % JOIN_LOOK_SECONDS
-    world.workflows.watch_join(claims, JOIN_LOOK_SECONDS - past)
+    world.workflows.watch_join(names, 0 if soon else JOIN_LOOK_SECONDS - past)
 
 
 def _sweep(world: World) -> Answer:
@@ -140,11 +138,11 @@ def _attend(
     Instances that are not *known* yet are looked up by id: their tags may be late.
     """
     now = world.clock.now()
-    claims = [one for one in state.nodeclaims if wanted is None or one.name in wanted]
+    judged = [one for one in state.nodeclaims if wanted is None or one.name in wanted]
     instances = {one.id: one for one in known}
     ids = [
         one.instance_id
-        for one in claims
+        for one in judged
         if one.status.provider_id and one.instance_id not in instances
     ]
     if ids:
@@ -164,14 +162,22 @@ def _attend(
             limits,
             pool_exists=state.nodepool(one.node_pool) is not None,
         )
-        for one in claims
+        for one in judged
         if _ours(one)
     }
     late = sum(
         one.stage is Stage.INITIALIZING and one.due is Due.GIVE_UP for one in verdicts.values()
     )
     world.telemetry.count("ClaimsNotInitialized", late)
-    for name in _order(claims, verdicts, state):
+    arrived = [
+        Arrival(one, node)
+        for one in judged
+        if one.name in verdicts
+        and verdicts[one.name].due is Due.REGISTER
+        and (node := state.node_of(one)) is not None
+    ]
+    arrivals.receive(world, arrived, state, instances)
+    for name in _order(judged, verdicts, state):
         claim = state.nodeclaim(name)
         if claim is None:
             continue
@@ -210,9 +216,7 @@ def _do(
     world.telemetry.log(
         "nodeclaim", claim=claim.name, stage=verdict.stage, due=verdict.due, reason=verdict.reason
     )
-    if verdict.due is Due.REGISTER and node is not None:
-        _register(world, claim, node, instance)
-    elif verdict.due is Due.INITIALIZE and node is not None:
+    if verdict.due is Due.INITIALIZE and node is not None:
         _initialize(world, claim, node)
     elif verdict.due is Due.GIVE_UP:
         _give_up(world, verdict, claim, node, instance)
@@ -224,61 +228,17 @@ def _do(
         _clear(world, claim, node, verdict.reason)
 
 
-def _register(world: World, claim: NodeClaim, node: Node, instance: Instance | None) -> None:
-    """Make the Node what its NodeClaim says, nominate its pods, and open it."""
-    annotations = {
-        key: value for key, value in claim.metadata.annotations.items() if key != labels.PODS
-    }
-    metadata: dict[str, Any] = {
-        "labels": {**claim.metadata.labels, labels.REGISTERED: "true"},
-        "annotations": annotations,
-        "finalizers": [labels.TERMINATION_FINALIZER],
-        "ownerReferences": [
-            {
-                "apiVersion": nodeclaim.API_VERSION,
-                "kind": "NodeClaim",
-                "name": claim.name,
-                "uid": claim.metadata.uid,
-                "blockOwnerDeletion": True,
-            }
-        ],
-    }
-    world.cluster.patch_node(node.name, {"metadata": metadata})
-    for taint in taints_to_add(claim, node):
-        world.cluster.taint(node.name, taint.key, taint.effect, present=True, value=taint.value)
-    _nominate(world, claim, node)
-    world.cluster.taint(node.name, labels.UNREGISTERED_TAINT, "NoExecute", present=False)
-    now = world.clock.now()
-    _conditions(world, claim, {REGISTERED: (True, REGISTERED, "")}, {"nodeName": node.name})
-    if instance is not None and instance.tags.get(labels.NODECLAIM_TAG) != claim.name:
-        world.cloud.name_instance(instance.id, claim.name)
-    _publish(world, "NodeRegistered", claim, node)
-    started = _launched(claim, now)
-    if node.ready:
-        ready = (now - started).total_seconds()
-        world.telemetry.count("NodeReadySeconds", ready, NodePool=claim.node_pool)
-
-
-def _nominate(world: World, claim: NodeClaim, node: Node) -> None:
-    """Hold the node's room for the pods that it was planned for."""
-    for pod in planned_pods(claim.metadata.annotations):
-        try:
-            world.cluster.nominate(pod, node.name)
-        except ClusterError as error:
-            world.telemetry.log("not nominated", pod=pod, node=node.name, problem=str(error))
-
-
 def _initialize(world: World, claim: NodeClaim, node: Node) -> None:
     world.cluster.patch_node(node.name, {"metadata": {"labels": {labels.INITIALIZED: "true"}}})
-    _conditions(
+    claims.set_conditions(
         world,
         claim,
         {INITIALIZED: (True, INITIALIZED, ""), nodeclaim.READY: (True, nodeclaim.READY, "")},
         {},
     )
-    seconds = (world.clock.now() - _launched(claim, world.clock.now())).total_seconds()
+    seconds = (world.clock.now() - claims.launched_at(claim, world.clock.now())).total_seconds()
     world.telemetry.count("NodeInitializedSeconds", seconds, NodePool=claim.node_pool)
-    _publish(world, "NodeInitialized", claim, node, seconds=seconds)
+    claims.publish(world, "NodeInitialized", claim, node, seconds=seconds)
 
 
 def _give_up(
@@ -289,10 +249,10 @@ def _give_up(
     instance: Instance | None,
 ) -> None:
     """Delete a NodeClaim that did not come up in time; what it has is taken down at once."""
-    world.cluster.event(_involved(claim), "Disrupted", verdict.reason, warning=True)
+    world.cluster.event(claims.involved(claim), "Disrupted", verdict.reason, warning=True)
     errands.report_failure(
         world,
-        _decision(claim),
+        claims.decision_of(claim),
         claim.node_pool,
         (claim.name,),
         verdict.reason,
@@ -365,7 +325,7 @@ def _let_go(world: World, claim: NodeClaim, reason: str) -> None:
     if claim.status.provider_id:
         world.ledger.forget_instance(claim.instance_id)
         world.telemetry.count("NodesTerminated", Reason="NotServing")
-        _publish(world, "NodeTerminated", claim, None, reason=reason)
+        claims.publish(world, "NodeTerminated", claim, None, reason=reason)
 
 
 # --- what nobody stands for -----------------------------------------------------------------------
@@ -448,58 +408,8 @@ def _report_catalog_age(world: World) -> None:
 # --- small things ---------------------------------------------------------------------------------
 
 
-def _conditions(
-    world: World,
-    claim: NodeClaim,
-    changes: Mapping[str, tuple[bool, str, str]],
-    more: Mapping[str, Any],
-) -> None:
-    now = world.clock.now()
-    fresh = [
-        nodeclaim.condition(kind, holds=holds, reason=reason, now=now, message=message)
-        for kind, (holds, reason, message) in changes.items()
-    ]
-    old = [one.to_json() for one in claim.status.conditions]
-    status = {**more, "conditions": nodeclaim.conditions(fresh, old)}
-    world.cluster.patch_nodeclaim_status(claim.name, status)
-
-
-def _launched(claim: NodeClaim, otherwise: datetime) -> datetime:
-    condition = claim.status.condition(LAUNCHED)
-    since = condition.last_transition_time if condition else None
-    return since or claim.metadata.creation_timestamp or otherwise
-
-
 def _deadline(claim: NodeClaim, node: Node, now: datetime) -> datetime | None:
     grace = claim.spec.termination_grace_period
     if grace is None:
         return None
     return (claim.metadata.deletion_timestamp or node.deleted or now) + duration.parse(grace)
-
-
-def _decision(claim: NodeClaim) -> str:
-    return claim.metadata.annotations.get(labels.DECISION, "")
-
-
-def _involved(claim: NodeClaim) -> dict[str, str]:
-    return {
-        "apiVersion": nodeclaim.API_VERSION,
-        "kind": "NodeClaim",
-        "name": claim.name,
-        "uid": claim.metadata.uid,
-    }
-
-
-def _publish(
-    world: World, detail_type: str, claim: NodeClaim, node: Node | None, **more: Any
-) -> None:
-    publish(
-        world,
-        detail_type,
-        _decision(claim),
-        nodeClaim=claim.name,
-        nodePool=claim.node_pool,
-        node=node.name if node else claim.status.node_name,
-        instanceId=claim.instance_id,
-        **more,
-    )

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from outrider.apis.nodeclass import EC2NodeClass
+from outrider.apis.pod import Pod
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
 from outrider.core.launch.bootstrap import ClusterIdentity
@@ -38,6 +39,9 @@ class Cluster(Protocol):
 
     def pending(self) -> bool:
         """Return whether any pod waits for a node: the cheap look before `state`."""
+
+    def waiting(self) -> tuple[Pod, ...]:
+        """Return the pods that wait for a node, malformed ones left out."""
 
     def state(self) -> ClusterState:
         """Return the cluster as it is now; malformed objects are left out and listed in it."""

@@ -8,7 +8,8 @@ walk over all pods. Refuses to know what is decided.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from outrider.local.kube.objects import Obj, is_leaving, labels_of, uid_of
 from outrider.local.kube.quantities import Amounts, add, amounts
@@ -160,6 +161,18 @@ class Cluster:
         else:
             self._take(info, uid)
         return True
+
+    @contextmanager
+    def guests(self, info: NodeInfo, coming: Iterable[tuple[str, Placed]]) -> Iterator[None]:
+        """Count the pods that are *coming* to *info* for a while as if they were there."""
+        there = list(coming)
+        for _, placed in there:
+            self._put(info, placed)
+        try:
+            yield
+        finally:
+            for uid, _ in there:
+                self._take(info, uid)
 
     def node_of(self, uid: str) -> str | None:
         """Return the node on which the pod with *uid* is counted."""

@@ -9,13 +9,13 @@ because preemption asks. Refuses to know which node is best.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from outrider.local.kube.matching import UNSCHEDULABLE, tolerates, untolerated
 from outrider.local.kube.objects import Obj
 from outrider.local.kube.quantities import Amounts
-from outrider.local.kube.scheduler.cluster import Cluster, NodeInfo
+from outrider.local.kube.scheduler.cluster import Cluster, NodeInfo, Placed
 from outrider.local.kube.scheduler.template import Port, Spread, Template, Term
 from outrider.local.kube.scheduler.volumes import VolumeView
 
@@ -32,7 +32,7 @@ FOE = "node(s) didn't match pod anti-affinity rules"
 GUARDED = "node(s) didn't satisfy existing pods anti-affinity rules"
 DEVICES = "cannot allocate all claims"
 
-Nominated = Mapping[str, list[tuple[str, Template]]]  # node: pods that are to come there
+Nominated = Mapping[str, list[tuple[str, Placed]]]  # node: pods that are to come there
 NodeCheck = Callable[[NodeInfo], str]
 
 
@@ -116,13 +116,14 @@ class Filters:
         found: Feasible,
     ) -> None:
         coming = [
-            other
+            (other_uid, other)
             for other_uid, other in nominated.get(info.name, ())
-            if other_uid != uid and other.priority >= template.priority
+            if other_uid != uid and other.template.priority >= template.priority
         ]
-        why = list(lacks(info, template, coming))
+        why = list(lacks(info, template, [other.template for _, other in coming]))
         if not why:
             first = next(filter(None, (check(info) for check in checks)), "")
+            first = first or self._beside(info, template, coming)
             why = [first] if first else []
         if not why:
             found.nodes.append(info)
@@ -132,6 +133,23 @@ class Filters:
             found.hopeless += 1
         else:
             found.curable.append(info)
+
+    def _beside(
+        self, info: NodeInfo, template: Template, coming: Sequence[tuple[str, Placed]]
+    ) -> str:
+        """Return what speaks against *info* once those that are nominated to it are there.
+
+        kube-scheduler asks both ways: spread and affinity have to hold with them and without.
+        """
+        if not coming or not (
+            template.depends_on_pods
+            or template.anti_affinity
+            or any(other.template.anti_affinity for _, other in coming)
+        ):
+            return ""
+        with self._cluster.guests(info, coming):
+            checks = self.pod_checks(template)
+            return next(filter(None, (check(info) for check in checks)), "")
 
     def _candidates(self, template: Template) -> tuple[list[NodeInfo], Counter[str]]:
         if self._version != self._cluster.shape_version:

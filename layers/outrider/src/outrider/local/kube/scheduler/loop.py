@@ -32,7 +32,7 @@ from outrider.local.kube.objects import (
     uid_of,
     with_condition,
 )
-from outrider.local.kube.scheduler.cluster import Cluster
+from outrider.local.kube.scheduler.cluster import Cluster, Placed
 from outrider.local.kube.scheduler.filters import Feasible, Filters
 from outrider.local.kube.scheduler.preemption import rescue
 from outrider.local.kube.scheduler.recorder import SCHEDULER, Recorder
@@ -105,7 +105,7 @@ class Scheduler:
         self._active: dict[str, Waiting] = {}
         self._kinds: dict[bytes, Kind] = {}
         self._parked: dict[str, bytes] = {}
-        self._nominated: dict[str, list[tuple[str, Template]]] = {}
+        self._nominated: dict[str, list[tuple[str, Placed]]] = {}
         self._nominated_to: dict[str, str] = {}
         self._growth = 0
         self._order = itertools.count()
@@ -184,7 +184,7 @@ class Scheduler:
                 self._grow(only_pods=True)  # a binding of ours: spread and affinity count it now
             return
         if self._cluster.node_of(uid) is None:
-            self._enqueue(pod, change)
+            self._enqueue(pod)
 
     def _assumed(self, change: Change, node: str) -> bool:
         """Tell whether the pod is counted on *node* already, with nothing changed that is
@@ -200,7 +200,7 @@ class Scheduler:
             and before["spec"].get("containers") == pod["spec"].get("containers")
         )
 
-    def _enqueue(self, pod: Obj, change: Change) -> None:
+    def _enqueue(self, pod: Obj) -> None:
         uid = uid_of(pod)
         spec = pod["spec"]
         if (
@@ -214,10 +214,7 @@ class Scheduler:
         template = self._cluster.templates.of(pod)
         known = self._active.get(uid) or self._kind_member(uid)
         if known is not None and known.template is template:
-            nominated_before = _nominated_node(change.before.object) if change.before else ""
-            known.pod = pod
-            if _nominated_node(pod) != nominated_before and uid in self._parked:
-                self._activate_one(uid)
+            known.pod = pod  # a nomination is no reason to look at it again
             return
         self._forget(uid)
         self._nominate(pod)
@@ -237,21 +234,22 @@ class Scheduler:
         mark = self._parked.pop(uid, None)
         if mark is not None:
             self._kinds[mark].members.pop(uid, None)
-        node = self._nominated_to.pop(uid, None)
-        if node is not None:
-            self._nominated[node] = [one for one in self._nominated[node] if one[0] != uid]
+        self._denominate(uid)
 
     def _nominate(self, pod: Obj) -> None:
         uid, node = uid_of(pod), _nominated_node(pod)
-        had = self._nominated_to.get(uid, "")
-        if had == node:
+        if self._nominated_to.get(uid, "") == node:
             return
-        if had:
-            self._nominated[had] = [one for one in self._nominated[had] if one[0] != uid]
-            del self._nominated_to[uid]
+        self._denominate(uid)
         if node:
             self._nominated_to[uid] = node
-            self._nominated.setdefault(node, []).append((uid, self._cluster.templates.of(pod)))
+            placed = Placed(pod, self._cluster.templates.of(pod))
+            self._nominated.setdefault(node, []).append((uid, placed))
+
+    def _denominate(self, uid: str) -> None:
+        node = self._nominated_to.pop(uid, None)
+        if node is not None:
+            self._nominated[node] = [one for one in self._nominated[node] if one[0] != uid]
 
     # Waking those that wait
 
@@ -311,14 +309,6 @@ class Scheduler:
         ]
         for mark in idle:
             del self._kinds[mark]
-
-    def _activate_one(self, uid: str) -> None:
-        waiting = self._kind_member(uid)
-        if waiting is not None:
-            mark = self._parked.pop(uid)
-            del self._kinds[mark].members[uid]
-            self._kinds[mark].growth = -1
-            self._push(waiting)
 
     # Placing
 
@@ -401,9 +391,11 @@ class Scheduler:
         nominated = self._preempt(waiting, found)
         kind = self._fail_kind(waiting.template, self._message(waiting.template, found))
         waiting.told = False
+        if nominated == "":
+            self._denominate(uid_of(waiting.pod))
         self._park(waiting, kind, nominated=nominated)
 
-    def _park(self, waiting: Waiting, kind: Kind, *, nominated: str = "") -> None:
+    def _park(self, waiting: Waiting, kind: Kind, *, nominated: str | None = None) -> None:
         uid = uid_of(waiting.pod)
         kind.members[uid] = waiting
         self._parked[uid] = waiting.template.signature
@@ -411,14 +403,17 @@ class Scheduler:
             waiting.told = True
             self._tell(waiting.pod, kind.message, nominated)
 
-    def _tell(self, pod: Obj, message: str, nominated: str) -> None:
-        """Write the condition, where it says something new, and record the event."""
+    def _tell(self, pod: Obj, message: str, nominated: str | None) -> None:
+        """Write the condition, where it says something new, and record the event.
+
+        A place that was held for the pod is given up with an empty *nominated*, kept with None.
+        """
         self._recorder.failed(pod, message)
         have = condition_of(pod, "PodScheduled") or {}
         if (
             have.get("reason") == "Unschedulable"
             and have.get("message") == message
-            and not nominated
+            and nominated in {None, _nominated_node(pod)}
         ):
             return
         condition: Obj = {
@@ -439,6 +434,8 @@ class Scheduler:
             )
             if nominated:
                 status["nominatedNodeName"] = nominated
+            elif nominated == "":
+                status.pop("nominatedNodeName", None)
             return {**current, "status": status}
 
         try:
@@ -465,12 +462,16 @@ class Scheduler:
             tail = f"preemption: 0/{total} nodes are available: {listed}."
         return f"0/{total} nodes are available: {why}. no new claims to deallocate, {tail}"
 
-    def _preempt(self, waiting: Waiting, found: Feasible) -> str:
-        """Evict pods of lower priority where that makes room; return the node that is being
-        cleared.
+    def _preempt(self, waiting: Waiting, found: Feasible) -> str | None:
+        """Evict pods of lower priority where that makes room.
+
+        Return the node that is being cleared, "" where nobody's leaving would help (a nomination is
+        forgotten then, whoever made it), None where the pod may not preempt (it keeps its own).
         """
         template = waiting.template
-        if template.priority <= 0 or not found.curable or _nominated_node(waiting.pod):
+        if not template.may_preempt or not self._cluster.nodes or self._is_cleared_for(waiting):
+            return None
+        if template.priority <= 0 or not found.curable:
             return ""
         checks = self._filters.pod_checks(template)
         chosen = rescue(template, found.curable, checks, self._breaks_budget)
@@ -480,6 +481,14 @@ class Scheduler:
             if not is_leaving(victim):
                 self._evict(victim, waiting.pod)
         return chosen.node
+
+    def _is_cleared_for(self, waiting: Waiting) -> bool:
+        """Tell whether less important pods are leaving the node that the pod is nominated to."""
+        info = self._cluster.nodes.get(_nominated_node(waiting.pod))
+        return info is not None and any(
+            placed.leaving and placed.template.priority < waiting.template.priority
+            for placed in info.pods.values()
+        )
 
     def _evict(self, victim: Obj, by: Obj) -> None:
         options = Deletion(uid=uid_of(victim), how="preemption")
