@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import botocore.session
@@ -11,14 +12,18 @@ from botocore.validate import ParamValidator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outrider.apis import labels
+from outrider.apis import labels, manifest
 from outrider.core.catalog.bundled import bundled
+from outrider.core.clusterstate import ClusterState
 from outrider.core.launch import fleet
 from outrider.core.launch.fleet import FleetRequest, Subnet, requests
 from outrider.core.requirements import Requirements
+from outrider.core.scheduling.plan import pending, plan
+from outrider.core.scheduling.policy import Policy
 from outrider.core.scheduling.result import Choice
 from outrider.core.seeding import Seed, State
 from tests.support.launches import ZONES, around, choices, launch, nodeclass, orders
+from tests.support.market import pool, some_types, waiting
 
 EC2 = botocore.session.get_session().get_service_model("ec2")
 TYPES = tuple(
@@ -352,3 +357,51 @@ def test_every_request_is_within_the_limits(wanted: list[Any]) -> None:
         assert len(request.claims) <= 100 or request.gang
     if made.requests:
         assert _valid(made.requests[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("capacity_type", "options", "strategy"),
+    [
+        ("spot", "SpotOptions", "capacity-optimized-prioritized"),
+        ("on-demand", "OnDemandOptions", "prioritized"),
+    ],
+)
+def test_stated_prices_become_priorities(capacity_type: str, options: str, strategy: str) -> None:
+    """EC2 does not know a NodeOverlay's price, so it is told the order: the cheaper the higher."""
+    listed = choices("g6.xlarge", "g5.xlarge", capacity_type=capacity_type)
+    stated = tuple(replace(one, stated=True) for one in listed)
+    (made,) = requests(orders(launch(choices=stated)), around()).requests
+    call = made.to_json()
+    assert call[options] == {"AllocationStrategy": strategy}
+    priorities = {
+        (one["InstanceType"], one["Priority"])
+        for config in call["LaunchTemplateConfigs"]
+        for one in config["Overrides"]
+    }
+    assert _valid(made) == []
+    assert priorities == {("g6.xlarge", 0.0), ("g5.xlarge", 1.0)}
+
+
+def test_a_plan_at_stated_prices_says_so() -> None:
+    """The fact travels from the NodeOverlay over the plan to the request."""
+    overlay = manifest.parse(
+        {
+            "apiVersion": "karpenter.sh/v1alpha1",
+            "kind": "NodeOverlay",
+            "metadata": {"name": "ours"},
+            "spec": {
+                "requirements": [
+                    {"key": labels.INSTANCE_TYPE, "operator": "In", "values": ["g5.xlarge"]}
+                ],
+                "price": "0.01",
+            },
+        }
+    )
+    goods = some_types(bundled(), "g6.xlarge", "g5.xlarge")
+    pod = waiting("p0", **{"nvidia.com/gpu": "1"})
+    state = ClusterState.of([nodeclass(), pool(), pod, overlay])
+    now = datetime(2026, 3, 2, tzinfo=UTC)
+    (wanted,) = plan(state, pending(state, now), goods, Policy(), now).launches
+    assert {one.instance_type for one in wanted.choices if one.stated} == {"g5.xlarge"}
+    (made,) = requests(orders(wanted), around()).requests
+    assert made.prioritized

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,20 @@ SEED = Seed(
     state=State.READY.value,
 )
 RESERVED = (Choice("p5.48xlarge", ZONES[0], "reserved", 0.0, "use1-az6", "cr-0123456789abcdef0"),)
+OWN_PRICES = tuple(
+    replace(one, stated=one.instance_type == "g5.xlarge")
+    for one in choices("g6.xlarge", "g5.xlarge")
+)
 
 STORIES: dict[str, tuple[list[Launch], dict[str, Any], dict[str, Any]]] = {
     "spot-inference": (
         [launch("a"), launch("b")],
         {"tags": {"team": "ml"}, "kubelet": {"maxPods": 110}},
+        {},
+    ),
+    "prices-of-our-own": (
+        [launch("a", choices=OWN_PRICES)],
+        {},
         {},
     ),
     "efa-training-gang": (

@@ -19,7 +19,10 @@ from outrider.core.resources import Resources
 
 @dataclass(frozen=True, slots=True)
 class Offering:
-    """One way to buy an instance type. `price_per_hour` is 0 for paid-for reservations."""
+    """One way to buy an instance type. `price_per_hour` is 0 for paid-for reservations.
+
+    `stated` says that a NodeOverlay gave the price: EC2 knows another.
+    """
 
     zone: str
     capacity_type: str
@@ -29,6 +32,7 @@ class Offering:
     reservation_id: str | None = None
     reservation_capacity: int | None = None
     reservation_ends: datetime | None = None
+    stated: bool = False
 
     @property
     def pool(self) -> tuple[str, str]:

@@ -87,10 +87,10 @@ def _priced(kind: InstanceType, offering: Offering, overlays: Iterable[Overlay])
             continue
         if overlay.price is not None:
             if offering.price_per_hour > 0 or overlay.names_one_type:
-                return replace(offering, price_per_hour=overlay.price)
+                return replace(offering, price_per_hour=overlay.price, stated=True)
         elif overlay.adjustment is not None and offering.price_per_hour > 0:
             price = adjusted(offering.price_per_hour, overlay.adjustment)
-            return replace(offering, price_per_hour=price)
+            return replace(offering, price_per_hour=price, stated=True)
     return offering
 
 

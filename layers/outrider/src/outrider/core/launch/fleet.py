@@ -5,8 +5,10 @@ become one request that launches all or nothing (MinTargetCapacity in a single z
 capacity comes before Spot, Spot before on-demand, one capacity type a call, because an instant
 fleet never falls back by itself: what it does not give is marked and planned again
 (`flows.launch`). Overrides are types x zones with one subnet a zone, at most 60 types and 300
-overrides, cheapest first. The image goes into the override and user data beside the template's
-name, so types that differ only in these share a template.
+overrides, cheapest first. EC2 weighs prices by itself, by its own; where a NodeOverlay states them,
+it is told the order instead (prioritized strategies, the cheaper the higher). The image goes into
+the override and user data beside the template's name, so types that differ only in these share a
+template.
 
 The client token is a hash of decision, attempt and content: a replay returns what the first call
 launched. Requests are values; the adapter sends `FleetRequest.to_json()` as it is.
@@ -36,6 +38,8 @@ from outrider.errors import InvalidManifest
 
 MAX_OVERRIDES = 300
 MAX_INSTANCES = 100  # an intent must fit one item of the ledger
+SPOT_STRATEGIES = {False: "price-capacity-optimized", True: "capacity-optimized-prioritized"}
+ON_DEMAND_STRATEGIES = {False: "lowest-price", True: "prioritized"}
 PRECEDENCE = (labels.RESERVED, labels.SPOT, labels.ON_DEMAND)
 
 _KUBERNETES_DOMAINS = ("kubernetes.io", "k8s.io")
@@ -117,6 +121,7 @@ class FleetRequest:
     capacity_block: bool = False
     context: str | None = None
     price_per_hour: float = 0.0
+    prioritized: bool = False
 
     @property
     def templates(self) -> tuple[TemplateRequest, ...]:
@@ -138,9 +143,11 @@ class FleetRequest:
         }
         whole = {"SingleAvailabilityZone": True, "MinTargetCapacity": count} if self.gang else {}
         if self.capacity_type == labels.SPOT:
-            call["SpotOptions"] = {"AllocationStrategy": "price-capacity-optimized", **whole}
+            strategy = SPOT_STRATEGIES[self.prioritized]
+            call["SpotOptions"] = {"AllocationStrategy": strategy, **whole}
         elif not self.capacity_block:
-            call["OnDemandOptions"] = {"AllocationStrategy": "lowest-price", **whole}
+            strategy = ON_DEMAND_STRATEGIES[self.prioritized]
+            call["OnDemandOptions"] = {"AllocationStrategy": strategy, **whole}
         if self.context:
             call["Context"] = self.context
         return call
@@ -301,6 +308,7 @@ def _request(
         capacity_block=builder.is_block(choices[0]),
         context=node_class.spec.context,
         price_per_hour=choices[0].price_per_hour * len(orders),
+        prioritized=any(choice.stated for choice in choices),
     )
     content = [request.to_json(), request.claims, around.decision, around.attempt]
     return replace(request, client_token=template.content_hash(content, 64))
@@ -337,6 +345,7 @@ class _Builder:
         grouped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
         templates: dict[str, TemplateRequest] = {}
         pools: list[Pool] = []
+        ranks = _ranks(choices)
         for choice in self._one_a_pool(choices):
             subnet = subnets.get(choice.zone)
             image = self._bench.image(choice.instance_type)
@@ -344,12 +353,14 @@ class _Builder:
                 continue
             kit = self._kit(choice, wish)
             templates[kit.template.name] = kit.template
-            override = {
+            override: dict[str, Any] = {
                 "InstanceType": choice.instance_type,
                 "SubnetId": subnet.id,
                 "AvailabilityZone": choice.zone,
                 "ImageId": image,
             }
+            if ranks:
+                override["Priority"] = ranks[choice.price_per_hour]
             grouped.setdefault((kit.template.name, kit.user_data), []).append(override)
             pools.append(Pool(choice.instance_type, choice.zone, subnet.id, choice.price_per_hour))
         uses = tuple(
@@ -392,6 +403,17 @@ class _Builder:
                 continue
             seen.add(pool)
             yield choice
+
+
+def _ranks(choices: Sequence[Choice]) -> dict[float, float]:
+    """Return price -> priority where a NodeOverlay states any price: whole numbers, 0 the highest.
+
+    Karpenter sends the price itself (F114); EC2's documentation asks for whole numbers.
+    """
+    if not any(choice.stated for choice in choices):
+        return {}
+    prices = sorted({choice.price_per_hour for choice in choices})
+    return {price: float(rank) for rank, price in enumerate(prices)}
 
 
 def node_labels(launch: Launch, capacity_type: str) -> dict[str, str]:

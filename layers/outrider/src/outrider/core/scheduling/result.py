@@ -63,7 +63,10 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One alternative of a launch: what CreateFleet may buy, and where."""
+    """One alternative of a launch: what CreateFleet may buy, and where.
+
+    `stated` says that the price is a NodeOverlay's: EC2, which knows another, must be told.
+    """
 
     instance_type: str
     zone: str
@@ -71,6 +74,7 @@ class Choice:
     price_per_hour: float
     zone_id: str = ""
     reservation_id: str | None = None
+    stated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,7 @@ class Market:
             price_per_hour=float(self.price[row]),
             zone_id=offering.zone_id,
             reservation_id=offering.reservation_id,
+            stated=offering.stated,
         )
         return found
 
