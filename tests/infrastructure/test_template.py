@@ -183,7 +183,7 @@ def test_hints_become_one_message_a_second() -> None:
     (target,) = stack().of("AWS::Events::Rule")["HintRule"]["Targets"]
     assert target["InputTransformer"] == {
         "InputPathsMap": {"cluster": "$.detail.cluster", "at": "$.time"},
-        "InputTemplate": '{"cluster": <cluster>, "at": <at>}',
+        "InputTemplate": '{"version": 1, "cluster": <cluster>, "at": <at>}',
     }
     assert target["SqsParameters"] == {"MessageGroupId": CLUSTER}
     queue = queue_of(target["Arn"])

@@ -86,7 +86,7 @@ def test_hints_of_one_second_become_one_message(cloud: Cloud) -> None:
     cloud.run(0.5)
     assert times(cloud, "batch") == 1
     assert json.loads(item(cloud, "batch")["last"]["S"]) == [
-        {"cluster": "local", "at": "2026-03-02T12:00:00Z"}
+        {"version": 1, "cluster": "local", "at": "2026-03-02T12:00:00Z"}
     ]
 
 

@@ -16,6 +16,7 @@
       LedgerError          the ledger refused
         NotHolder          the lease is somebody else's now: stop at once
         AlreadyDone        the conditional write says that this step was taken before
+      StateTooNew          a release after the next one wrote it: this one could misread it
 
 A pod that finds no place is a value (`Rejection`), not an exception.
 """
@@ -128,3 +129,7 @@ class NotHolder(LedgerError):
 
 class AlreadyDone(LedgerError):
     """The conditional write says that this step was taken before."""
+
+
+class StateTooNew(OutriderError):
+    """State was written by a release that this one knows nothing of."""

@@ -28,6 +28,7 @@ from outrider.core.disruption.result import Command, Decision, Reason
 from outrider.core.disruption.scene import Policy
 from outrider.core.records import Lease, Reaction
 from outrider.core.scheduling.result import Plan
+from outrider.core.stateversion import VERSION
 from outrider.errors import ClusterError, Gone
 from outrider.flows import launch, lease, mode, podevents, report
 from outrider.flows import standing as standing_wishes
@@ -204,7 +205,7 @@ def _start_drain(
         "drain",
         f"{decision}-{row.instance_id}-0",
         {
-            "version": 1,
+            "version": VERSION,
             "cluster": world.settings.cluster,
             "decision": decision,
             "node": name,

@@ -25,6 +25,7 @@ from typing import Any
 from outrider.apis import duration, labels
 from outrider.apis.nodeclaim import INITIALIZED
 from outrider.apis.placement import NO_SCHEDULE
+from outrider.core import stateversion
 from outrider.core.clusterstate import ClusterState
 from outrider.core.eviction import Departure, Drain, Round, must_begin, next_round
 from outrider.core.protection import drainable
@@ -97,6 +98,7 @@ class Task:
 
 def step(event: Mapping[str, Any], world: World) -> Answer:
     """Run the step that *event* names and return what changed."""
+    stateversion.check(event.get("version"), f"the drain of {event['node'] or event['claim']}")
     task = _task(event, world)
     try:
         if task.node == event["node"]:

@@ -41,6 +41,7 @@ from outrider.core.clusterstate import ClusterState
 from outrider.core.interruption import Action, NodeReaction, Policy, Pool, react
 from outrider.core.records import Lease, Reaction
 from outrider.core.scheduling.plan import pending, plan
+from outrider.core.stateversion import VERSION
 from outrider.errors import ClusterError, Gone, OutriderError
 from outrider.flows import decisions, launch, lease, mode
 from outrider.flows.decisions import decision_id, publish_once
@@ -291,7 +292,7 @@ def _start_drain(reaction: NodeReaction, row: Reaction, world: World) -> str:
         "drain",
         f"{row.decision}-{row.instance_id}-{until}",
         {
-            "version": 1,
+            "version": VERSION,
             "cluster": world.settings.cluster,
             "decision": row.decision,
             "node": reaction.node,

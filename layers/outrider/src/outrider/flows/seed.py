@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from outrider.core import stateversion
 from outrider.flows import seedbuild, seedend, seedplan, seedpublish
 from outrider.flows.ports import World
 
@@ -42,6 +43,7 @@ _STEPS: Mapping[str, Callable[[Carried, World], Answer]] = {
 
 def step(event: Mapping[str, Any], world: World) -> Answer:
     """Run the step that *event* names on what the machine carries; return what changed."""
+    stateversion.check(event.get("version"), f"the input of step {event['step']}")
     try:
         return _STEPS[str(event["step"])](event, world)
     finally:

@@ -23,6 +23,7 @@ from outrider.core.clusterstate import ClusterState
 from outrider.core.seeding import Image, Seed, State, wishes
 from outrider.core.seeding.decide import Build, Decision, Heat, PoolDemand, Use, decide
 from outrider.core.seeding.wishes import Mode
+from outrider.core.stateversion import VERSION
 from outrider.errors import Denied, NotFound
 from outrider.flows import seedend
 from outrider.flows.decisions import LISTED, decision_id, publish
@@ -220,7 +221,7 @@ def retire(seed: Seed, reason: str, decision: str, world: World) -> None:
 
 def _carry(build: Build, decision: str) -> dict[str, Any]:
     return {
-        "version": 1,
+        "version": VERSION,
         "decision": decision,
         "seed": build.key,
         "arch": build.arch,

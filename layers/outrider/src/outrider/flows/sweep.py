@@ -36,6 +36,7 @@ from outrider.core.clusterstate import ClusterState
 from outrider.core.interruption import Rebalancing, rebalancing
 from outrider.core.records import Reaction
 from outrider.core.repair import diagnose
+from outrider.core.stateversion import VERSION
 from outrider.errors import CloudError, Gone
 from outrider.flows import decisions, interrupt, mode
 from outrider.flows.ports import World
@@ -245,7 +246,7 @@ def _restart_drains(
             "drain",
             f"{row.decision}-{row.instance_id}-sweep-{int(now.timestamp())}",
             {
-                "version": 1,
+                "version": VERSION,
                 "cluster": world.settings.cluster,
                 "decision": row.decision,
                 "node": row.node,

@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from outrider.adapters.aws.session import Session
 from outrider.core.records import Debt
+from outrider.core.stateversion import VERSION
 from outrider.errors import CloudError
 
 HINTS = "outrider.hints"
@@ -41,7 +42,7 @@ class Bus:
         entry = {
             "Source": HINTS,
             "DetailType": "PodUnschedulable",
-            "Detail": json.dumps({"cluster": cluster}),
+            "Detail": json.dumps({"version": VERSION, "cluster": cluster}),
         }
         try:
             answer = self._session.hinting().put_events(Entries=[entry])

@@ -23,7 +23,17 @@ from botocore.exceptions import ClientError
 
 from outrider.adapters.aws import debts, errors, packing
 from outrider.adapters.aws.session import Session
-from outrider.adapters.aws.table import Refused, Row, Table, expiry, instant, keyed, marshal, stamp
+from outrider.adapters.aws.table import (
+    Refused,
+    Row,
+    Table,
+    expiry,
+    instant,
+    keyed,
+    marshal,
+    stamp,
+    stored,
+)
 from outrider.core import backoff
 from outrider.core.catalog import codec
 from outrider.core.catalog.instancetype import Catalog
@@ -230,7 +240,7 @@ class Ledger:
         put = {
             "Put": {
                 "TableName": self._table.name,
-                "Item": marshal(row),
+                "Item": stored(row),
                 "ConditionExpression": "attribute_not_exists(pk)",
             }
         }
@@ -494,7 +504,7 @@ def _intent(row: Row) -> Intent:
         claims=tuple(row["claims"]),
         request=orjson.loads(packing.unpacked(bytes(row["request"]))),
         state=str(row["state"]),
-        instances=dict(row["instances"]),
+        instances=dict(row.get("instances", {})),
         at=instant(row["at"]),
     )
 
@@ -506,12 +516,12 @@ def _reaction(row: Row) -> Reaction:
         reason=str(row["reason"]),
         decision=str(row["decision"]),
         deadline=None if deadline == NO_DEADLINE else instant(deadline),
-        replacements=tuple(row["replacements"]),
-        execution=str(row["execution"]),
-        node=str(row["node"]),
-        node_pool=str(row["pool"]),
-        planned=bool(row["planned"]),
-        cancelled=bool(row["cancelled"]),
-        ended=bool(row["ended"]),
+        replacements=tuple(row.get("replacements", ())),
+        execution=str(row.get("execution", "")),
+        node=str(row.get("node", "")),
+        node_pool=str(row.get("pool", "")),
+        planned=bool(row.get("planned")),
+        cancelled=bool(row.get("cancelled")),
+        ended=bool(row.get("ended")),
         at=instant(row["at"]),
     )

@@ -2,7 +2,8 @@
 
 Values are marshalled by boto3's own serialiser. A condition that does not hold is `Refused`; every
 other error is one of ours. Instants are whole milliseconds, because leases are shorter than a
-second's rounding allows; DynamoDB's own expiry counts in seconds. Refuses to know what a row means.
+second's rounding allows; DynamoDB's own expiry counts in seconds. Every row carries the version of
+the state in it, attribute `v` (`core.stateversion`). Refuses to know what a row means.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from botocore.exceptions import ClientError
 
 from outrider.adapters.aws import errors
 from outrider.adapters.aws.session import Session
+from outrider.core import stateversion
 from outrider.errors import Throttled
 
 Row = dict[str, Any]
@@ -71,7 +73,7 @@ class Table:
 
     def put_many(self, rows: Iterable[Row]) -> None:
         """Write *rows* whatever stands in their places, 25 a call."""
-        wanted = [{"PutRequest": {"Item": marshal(row)}} for row in rows]
+        wanted = [{"PutRequest": {"Item": stored(row)}} for row in rows]
         for start in range(0, len(wanted), MOST_WRITTEN):
             left: Any = {self.name: wanted[start : start + MOST_WRITTEN]}
             for _ in range(ROUNDS):
@@ -105,7 +107,7 @@ class Table:
         values: Mapping[str, Any] | None = None,
     ) -> None:
         """Write *row*, if *condition* holds."""
-        call: dict[str, Any] = {"TableName": self.name, "Item": marshal(row)}
+        call: dict[str, Any] = {"TableName": self.name, "Item": stored(row)}
         _conditioned(call, condition, names, values)
         with _refusing("PutItem"):
             self.client.put_item(**call)
@@ -119,14 +121,15 @@ class Table:
         condition: str,
         names: Sequence[str],
     ) -> Row:
-        """Change one row by *expression*, if *condition* holds; return it as it is then."""
+        """Change one row by *expression*, a SET, if *condition* holds; return it as it is then."""
         call: dict[str, Any] = {
             "TableName": self.name,
             "Key": keyed(key),
-            "UpdateExpression": expression,
+            "UpdateExpression": expression.replace("SET ", "SET #v = :v, ", 1),
             "ReturnValues": "ALL_NEW",
         }
-        _conditioned(call, condition, names, values)
+        version = {":v": stateversion.VERSION}
+        _conditioned(call, condition, (*names, "v"), {**values, **version})
         with _refusing("UpdateItem"):
             answer = self.client.update_item(**call)
         return unmarshal(answer["Attributes"])
@@ -156,9 +159,16 @@ def marshal(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: _write(value) for name, value in row.items()}
 
 
+def stored(row: Row) -> Mapping[str, Any]:
+    """Return a whole row as it is written, its version in it."""
+    return marshal({**row, "v": stateversion.VERSION})
+
+
 def unmarshal(item: Mapping[str, Any]) -> Row:
-    """Return DynamoDB's item as a row."""
-    return {name: _read(value) for name, value in item.items()}
+    """Return DynamoDB's item as a row; raise StateTooNew where it could be misread."""
+    row = {name: _read(value) for name, value in item.items()}
+    stateversion.check(row.pop("v", None), f"row {row.get('pk')}/{row.get('sk')}")
+    return row
 
 
 def stamp(at: datetime) -> int:

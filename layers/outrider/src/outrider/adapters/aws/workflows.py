@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 
 from outrider.adapters.aws import errors
 from outrider.adapters.aws.session import Session
+from outrider.core.stateversion import VERSION
 from outrider.errors import NotFound
 
 EXISTS = "ExecutionAlreadyExists"
@@ -53,7 +54,9 @@ class Workflows:
         if not claims or not self._join_queue_url:
             return
         bodies = [
-            json.dumps({"claims": list(claims[start : start + CLAIMS_A_MESSAGE])})
+            json.dumps(
+                {"version": VERSION, "claims": list(claims[start : start + CLAIMS_A_MESSAGE])}
+            )
             for start in range(0, len(claims), CLAIMS_A_MESSAGE)
         ]
         for start in range(0, len(bodies), AT_ONCE):

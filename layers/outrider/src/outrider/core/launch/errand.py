@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from outrider.apis import labels
+from outrider.core import stateversion
 from outrider.core.launch.fleet import FleetRequest, Order, Pool
 from outrider.core.launch.template import TemplateRequest
 from outrider.core.records import FleetResult, Instance
@@ -56,7 +57,7 @@ class Errand:
     def to_json(self) -> dict[str, Any]:
         """Return the errand as JSON."""
         return {
-            "version": 1,
+            "version": stateversion.VERSION,
             "decision": self.decision,
             "nodePool": self.node_pool,
             "nodeClass": self.node_class,
@@ -79,7 +80,8 @@ class Errand:
 
     @classmethod
     def read(cls, document: Json) -> Errand:
-        """Return the errand that `to_json` wrote."""
+        """Return the errand that `to_json` wrote, of this release or one beside it."""
+        stateversion.check(document.get("version"), "an errand")
         return cls(
             decision=str(document["decision"]),
             node_pool=str(document["nodePool"]),
@@ -96,7 +98,7 @@ class Errand:
             max_pods=document["maxPods"],
             reservations=document["reservations"],
             price_per_hour=float(document["pricePerHour"]),
-            gang=document["gang"],
+            gang=document.get("gang"),
         )
 
 
