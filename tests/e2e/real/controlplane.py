@@ -9,13 +9,11 @@ up --kubeconfig` brings both.
 
 from __future__ import annotations
 
-import json
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -27,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from outrider.local.kube.client import connection
 from outrider.local.kube.listener import Authority
+from tests.e2e.real.audit import AuditLog
 from tests.e2e.real.binaries import found
 
 PATIENCE = 60.0
@@ -42,6 +41,7 @@ ADMISSION = (
     "ExtendedResourceToleration",
     "OwnerReferencesPermissionEnforcement",
 )
+AUDIT_FILE = "audit.log"
 AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -49,6 +49,7 @@ AUDIT = {
     "rules": [
         {"level": "None", "users": [USERS[one][0] for one in ("scheduler", "controllers")]},
         {"level": "None", "userGroups": ["system:serviceaccounts"]},
+        {"level": "None", "namespaces": ["kube-node-lease"]},
         {"level": "Metadata"},
     ],
 }
@@ -67,7 +68,7 @@ class ControlPlane:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._client, self._peer, self._secure = _free_ports(3)
         self.kubeconfig = folder / "admin.kubeconfig"
-        self.audit_log = folder / "audit.log"
+        self.audit = AuditLog(folder / AUDIT_FILE)
         self.started_in = 0.0
         self.absences: list[tuple[datetime, datetime]] = []
 
@@ -124,13 +125,6 @@ class ControlPlane:
             except urllib3.exceptions.HTTPError:
                 return 0, b""
             return answer.status, answer.data
-
-    def audited(self) -> Iterator[dict[str, Any]]:
-        """Yield what the API server wrote into its audit log."""
-        with self.audit_log.open() as lines:
-            for line in lines:
-                with suppress(json.JSONDecodeError):  # the last line may be half written
-                    yield json.loads(line)
 
     def log(self, program: str) -> str:
         """Return what *program* said."""
@@ -208,7 +202,7 @@ class ControlPlane:
             "--authorization-mode=RBAC",
             f"--enable-admission-plugins={','.join(ADMISSION)}",
             f"--audit-policy-file={self._path('audit.yaml')}",
-            f"--audit-log-path={self.audit_log}",
+            f"--audit-log-path={self._path(AUDIT_FILE)}",
             "--endpoint-reconciler-type=none",
             "--profiling=false",
         ]

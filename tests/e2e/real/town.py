@@ -2,7 +2,7 @@
 
 `Town` is what `outrider local up --kubeconfig` serves, with kubelets that boot quickly. It runs on
 real time, because kube-scheduler and the controllers do; whoever waits, waits by watching. What the
-functions did in the cluster is read in the API server's audit log, which no code of ours writes.
+functions did in the cluster is read in the API server's audit log.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from outrider.local.clock import ScaledClock
 from outrider.local.cloud import Cloud
 from outrider.local.existing import ExistingCluster
 from outrider.local.kube.kubelets import Timings
 from outrider.local.timeline import Entry
-from tests.conformance.probe import Obj
+from tests.conformance.probe import MERGE
 from tests.e2e.real.admin import Administrator
+from tests.e2e.real.audit import Deed
 from tests.e2e.real.controlplane import ControlPlane
 
 TEMPLATE = Path(__file__).parents[3] / "template.yaml"
@@ -36,18 +37,7 @@ QUICK = Timings(
     image_bytes=1_000_000,
 )
 PATIENCE = 90.0
-OURS = "outrider:"
-
-
-class Deed(NamedTuple):
-    """What somebody of ours asked of the API server, and the answer's code."""
-
-    group: str
-    verb: str
-    resource: str
-    name: str
-    code: int
-    at: str
+POOL_LABEL = "karpenter.sh/nodepool"
 
 
 class Town:
@@ -73,11 +63,18 @@ class Town:
         """Take the pods away, then the machines, then the account."""
         self.admin.send("DELETE", self.admin.pods, {"gracePeriodSeconds": 0})
         self.cloud.stop()
+        self.clear_away()
+
+    def clear_away(self, pool: str = "") -> None:
+        """Take NodeClaims and Nodes away without a word, those of one *pool* where it is named.
+
+        Their machines have nobody to stand for then; the minute's tick gives them back.
+        """
+        chosen = {"labelSelector": f"{POOL_LABEL}={pool}"} if pool else {}
         for collection in ("/apis/karpenter.sh/v1/nodeclaims", "/api/v1/nodes"):
-            for one in self.admin.must("GET", collection)["items"]:
+            for one in self.admin.must("GET", collection, **chosen)["items"]:
                 path = f"{collection}/{one['metadata']['name']}"
-                none = {"metadata": {"finalizers": None}}
-                self.admin.send("PATCH", path, none, "application/merge-patch+json")
+                self.admin.send("PATCH", path, {"metadata": {"finalizers": None}}, MERGE)
                 self.admin.send("DELETE", path)
 
     def _heard(self, _entry: Entry) -> None:
@@ -130,24 +127,9 @@ class Town:
         found = self.admin.must("GET", f"/api/v1/nodes/{node}")
         return str(found["spec"]["providerID"]).rpartition("/")[2]
 
-    def deeds(self) -> Iterator[Deed]:
-        """Yield what the functions asked of the API server."""
-        for event in self.plane.audited():
-            groups = event.get("impersonatedUser", {}).get("groups", ())
-            for group in groups:
-                if group.startswith(OURS):
-                    yield deed(group.removeprefix(OURS), event)
-
-
-def deed(group: str, event: Obj) -> Deed:
-    """Read one line of the audit log."""
-    about = event.get("objectRef", {})
-    resource = "/".join(filter(None, (about.get("resource"), about.get("subresource"))))
-    if about.get("apiGroup"):
-        resource += f".{about['apiGroup']}"
-    code = event.get("responseStatus", {}).get("code", 0)
-    at = event["requestReceivedTimestamp"]
-    return Deed(group, event["verb"], resource, about.get("name", ""), code, at)
+    def deeds(self) -> list[Deed]:
+        """Return what the functions have asked of the API server."""
+        return self.plane.audit.deeds()
 
 
 @contextmanager
