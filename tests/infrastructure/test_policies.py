@@ -180,7 +180,9 @@ def test_roles_are_passed_to_ec2_alone() -> None:
     }
     for _, statement in passing:
         assert statement["Resource"] == [NODE_ROLE]
-        assert conditions(statement) == {"iam:PassedToService": "ec2.amazonaws.com"}
+        # EC2 goes by either name in the partition of China; by the first one everywhere else.
+        principals = ["ec2.amazonaws.com", "ec2.amazonaws.com.cn"]
+        assert conditions(statement) == {"iam:PassedToService": principals}
 
 
 def test_instances_are_ended_by_those_who_drain_or_launch() -> None:

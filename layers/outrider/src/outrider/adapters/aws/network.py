@@ -81,4 +81,5 @@ def _subnet(entry: Json) -> Subnet:
         zone=str(entry["AvailabilityZone"]),
         zone_id=str(entry.get("AvailabilityZoneId", "")),
         free_addresses=int(entry.get("AvailableIpAddressCount", 0)),
+        outpost=str(entry.get("OutpostArn", "")),
     )

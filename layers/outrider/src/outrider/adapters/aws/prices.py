@@ -88,7 +88,9 @@ def _product(text: str | Mapping[str, Any]) -> tuple[str, float] | None:
     name = product.get("product", {}).get("attributes", {}).get("instanceType")
     for term in product.get("terms", {}).get("OnDemand", {}).values():
         for dimension in term.get("priceDimensions", {}).values():
-            price = float(dimension.get("pricePerUnit", {}).get("USD", 0))
+            # One currency a partition, the same for Spot: dollars, or yuan in China.
+            amounts = dimension.get("pricePerUnit", {})
+            price = float(amounts.get("USD") or amounts.get("CNY") or 0)
             if name and price > 0 and dimension.get("unit", "Hrs") == "Hrs":
                 return str(name), price
     return None

@@ -21,7 +21,7 @@ READ_SECONDS = 15
 ATTEMPTS = 4
 
 # The Pricing API lives in few regions and may be out of reach from a VPC: one quick try.
-PRICING_REGION = "us-east-1"
+PRICING_REGION = {"aws-cn": "cn-northwest-1"}  # by partition; us-east-1 for all others
 PRICING_SECONDS = 2
 # A hint is worth 300 ms, no more: the minute tick covers a lost one.
 HINT_SECONDS = 0.3
@@ -46,7 +46,9 @@ class Session:
 
     def pricing(self) -> Any:
         """Return the Pricing API's client, with its short patience."""
-        return self._made("pricing", "pricing", PRICING_REGION, PRICING_SECONDS, 1)
+        partition = self.boto.get_partition_for_region(self.region)
+        where = PRICING_REGION.get(partition, "us-east-1")
+        return self._made("pricing", "pricing", where, PRICING_SECONDS, 1)
 
     def hinting(self) -> Any:
         """Return the EventBridge client for hints: 300 ms, no retry."""

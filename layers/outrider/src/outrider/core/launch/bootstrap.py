@@ -30,6 +30,11 @@ class ClusterIdentity:
     security_group_id: str = ""
 
     @property
+    def ipv6(self) -> bool:
+        """Return whether pods and nodes of the cluster have IPv6 addresses."""
+        return self.ip_family == "ipv6"
+
+    @property
     def dns_ip(self) -> str:
         """Return the cluster DNS address: the tenth of the service range, as EKS assigns it."""
         network, _, _ = self.service_cidr.partition("/")

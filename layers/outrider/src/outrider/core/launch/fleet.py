@@ -51,12 +51,13 @@ _KUBELET_LABELS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """A subnet that a node class selects, with its free addresses now."""
+    """A subnet that a node class selects, with its free addresses now, and its Outpost if any."""
 
     id: str
     zone: str
     zone_id: str = ""
     free_addresses: int = 0
+    outpost: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,9 @@ class Workbench:
         ec2 = kind.ec2 if kind else None
         seed = self._seed(instance_type, wish.images)
         volumes = blockdevices.volumes(self._class, self._family, seed)
-        interfaces = network.interfaces(self._class, self._groups, ec2, efa=wish.efa)
+        interfaces = network.interfaces(
+            self._class, self._groups, ec2, efa=wish.efa, ipv6=self._cluster.ipv6
+        )
         shape = repr(interfaces) if wish.efa else ""  # without EFA it is the class's alone
         key = (shape, seed.snapshot_id if seed else "", reservation_id)
         if key not in self._templates:

@@ -3,8 +3,11 @@ them.
 
 A template without interfaces names security groups and EC2 makes one interface. As soon as one
 thing about an interface matters (a public address, prefixes, connection tracking, EFA, the node
-class's own list) every interface is spelled out, groups move into them, and the subnet stays with
-the override.
+class's own list, a cluster of IPv6) every interface is spelled out, groups move into them, and the
+subnet stays with the override.
+
+In a cluster of IPv6 the primary interface gets one IPv6 address, which stays its first (the kubelet
+reports it as the node's), and prefixes are IPv6's, as with Karpenter.
 
 For pods that ask for `vpc.amazonaws.com/efa` each network card gets one EFA interface, as many as
 the type allows. Card 0 keeps its address: its first interface is `efa` (address and EFA in one), so
@@ -33,7 +36,12 @@ def wants_efa(requests: Resources) -> bool:
 
 
 def interfaces(
-    node_class: EC2NodeClass, groups: list[str], ec2: Ec2Facts | None, *, efa: bool
+    node_class: EC2NodeClass,
+    groups: list[str],
+    ec2: Ec2Facts | None,
+    *,
+    efa: bool,
+    ipv6: bool = False,
 ) -> Interfaces | None:
     """Return the interfaces to spell out; None where naming security *groups* is enough."""
     spec = node_class.spec
@@ -52,11 +60,13 @@ def interfaces(
         spec.associate_public_ip_address is not None
         or spec.ip_prefix_count is not None
         or spec.connection_tracking is not None
+        or ipv6
     ):
         listed = [{"DeviceIndex": 0, "InterfaceType": "interface"}]
     else:
         return None
-    return [_dressed(node_class, groups, entry, alone=len(listed) == 1) for entry in listed]
+    alone = len(listed) == 1
+    return [_dressed(node_class, groups, entry, alone=alone, ipv6=ipv6) for entry in listed]
 
 
 def _efa(ec2: Ec2Facts) -> Interfaces:
@@ -74,7 +84,12 @@ def _efa(ec2: Ec2Facts) -> Interfaces:
 
 
 def _dressed(
-    node_class: EC2NodeClass, groups: list[str], entry: dict[str, Any], *, alone: bool
+    node_class: EC2NodeClass,
+    groups: list[str],
+    entry: dict[str, Any],
+    *,
+    alone: bool,
+    ipv6: bool,
 ) -> dict[str, Any]:
     spec = node_class.spec
     dressed = {**entry, "Groups": groups, "DeleteOnTermination": True}
@@ -86,7 +101,10 @@ def _dressed(
     if primary and alone and spec.associate_public_ip_address is not None:
         dressed["AssociatePublicIpAddress"] = spec.associate_public_ip_address
     if primary and spec.ip_prefix_count is not None:
-        dressed["Ipv4PrefixCount"] = spec.ip_prefix_count
+        dressed["Ipv6PrefixCount" if ipv6 else "Ipv4PrefixCount"] = spec.ip_prefix_count
+    if primary and ipv6:
+        dressed["PrimaryIpv6"] = True
+        dressed["Ipv6AddressCount"] = 1
     tracking = spec.connection_tracking
     if tracking is not None:
         timeouts = {

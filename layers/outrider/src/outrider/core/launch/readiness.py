@@ -1,11 +1,15 @@
 """What an EC2NodeClass's selectors found, as the status that its owner reads.
 
 Every condition that is not met says what to fix, in the words of the manifest. Ready is all of them
-together; Karpenter's condition names are kept (F52). Refuses to know how anything is looked up.
+together; Karpenter's condition names are kept (F52). What is out of scope is refused here, where
+its owner sees it, and not at the first launch: AMI families that are not spoken, and subnets on an
+Outpost or in a Local or Wavelength Zone (where Spot, types and prices are others). Refuses to know
+how anything is looked up.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +29,9 @@ AMIS = "AMIsReady"
 INSTANCE_PROFILE = "InstanceProfileReady"
 RESERVATIONS = "CapacityReservationsReady"
 VALIDATION = "ValidationSucceeded"
+
+AVAILABILITY_ZONE = re.compile(r"[a-z]+(-[a-z]+)+-\d+[a-z]")
+"""A region and a letter; Local and Wavelength Zones name a place in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +109,21 @@ def resolved(node_class: EC2NodeClass) -> bool:
 
 
 def _subnets(node_class: EC2NodeClass, found: Found) -> str:
+    elsewhere = [text for subnet in found.subnets if (text := _out_of_scope(subnet))]
+    if elsewhere:
+        return f"{'; '.join(elsewhere)}: let subnetSelectorTerms leave such subnets out"
     if found.subnets:
         return ""
     return f"subnetSelectorTerms select no subnet ({_terms(node_class.spec.subnet_selector_terms)})"
+
+
+def _out_of_scope(subnet: Subnet) -> str:
+    """Return why nodes cannot be launched into *subnet*, "" where they can."""
+    if subnet.outpost:
+        return f"{subnet.id} is on the Outpost {subnet.outpost.rpartition('/')[2]}"
+    if not AVAILABILITY_ZONE.fullmatch(subnet.zone):
+        return f"{subnet.id} is in {subnet.zone}, a Local or Wavelength Zone"
+    return ""
 
 
 def _groups(node_class: EC2NodeClass, found: Found) -> str:
@@ -154,6 +173,8 @@ def _validation(node_class: EC2NodeClass) -> str:
 def _reason(kind: str, problem: str) -> str:
     if not problem:
         return kind
+    if kind == SUBNETS and "select no" not in problem:
+        return "Unsupported"
     return {VALIDATION: "Unsupported", INSTANCE_PROFILE: "NotUsable"}.get(kind, "NotFound")
 
 
