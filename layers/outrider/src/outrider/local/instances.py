@@ -134,6 +134,7 @@ class Instances:
                 self._profile(instance, profile)
             for interface in instance.nics.values():
                 interface.add_tags(dict(wanted.tags.get("network-interface", {})))
+                interface.delete_on_termination = True  # as those that a launch makes are on EC2
             self._hydrate(instance, data)
             self._set(instance, "pending")
         self.capacity_types[instance.id] = wanted.capacity_type
