@@ -1,9 +1,9 @@
 """A day of everything that goes wrong: `python tests/benchmarks/chaos.py [--nodes N] [--hours H]
 [--seed S]`.
 
-500 nodes, 2,000 pods and 24 simulated hours on the embedded cloud unless told otherwise: prints what
-was done and what came of it, and ends with 1 where a promise was broken. Equal arguments give the
-same day. What happens in it, and how it is judged, is `tests/support/chaos.py`.
+500 nodes, 2,000 pods and 24 simulated hours on the embedded cloud unless told otherwise: prints
+what was done and what came of it, and ends with 1 where a promise was broken. Equal arguments
+give the same day. What happens in it, and how it is judged, is `tests/support/chaos.py`.
 """
 
 from __future__ import annotations
