@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from outrider.adapters.kube.client import Client, Endpoint
 from outrider.adapters.kube.cluster import KubeCluster
 from outrider.apis import labels
-from outrider.errors import Blocked, ClusterError, Gone, Unreachable
+from outrider.errors import Blocked, ClusterError, Conflict, Gone, Unreachable
 from outrider.local.clock import ScaledClock
 from outrider.local.kube import KubeAPI
 from outrider.local.timeline import Timeline
@@ -270,3 +271,21 @@ def test_a_wrong_token_is_refused(api: KubeAPI) -> None:
     with pytest.raises(ClusterError) as refused:
         client.get("/api/v1/nodes")
     assert refused.value.status == 401
+
+
+@pytest.mark.parametrize("writers", [1, 4])
+def test_writes_go_together(api: KubeAPI, writers: int) -> None:
+    """All are made, however many at a time; the first that fails is raised when all have ended."""
+    endpoint = Endpoint(api.url, api.ca_pem)
+    client = Client(lambda: endpoint, lambda: api.admin_token, lambda _: None, writers)
+    done: list[int] = []
+
+    def write(number: int) -> None:
+        if number in {3, 5}:
+            raise Conflict(f"the name {number} is taken", 409)
+        done.append(number)
+
+    with pytest.raises(Conflict, match="3 is taken"):
+        client.together([partial(write, number) for number in range(8)])
+    assert sorted(done) == ([0, 1, 2] if writers == 1 else [0, 1, 2, 4, 6, 7])
+    client.together([])

@@ -21,7 +21,7 @@ from outrider.core.launch.fleet import Subnet
 from outrider.core.launch.template import TemplateRequest
 from outrider.core.records import FleetError, FleetResult, Instance, Intent, Lease
 from outrider.core.seeding import Seed, State
-from outrider.errors import AlreadyDone, NotFound, NotHolder
+from outrider.errors import AlreadyDone, Gone, NotFound, NotHolder
 from outrider.flows.ports import World
 from outrider.settings import Settings
 from tests.support.launches import CLUSTER, ZONES
@@ -41,6 +41,11 @@ class ClaimCluster(FakeCluster):
             self.documents = {}
         return self.documents
 
+    def _claim(self, name: str) -> dict[str, Any]:
+        if name not in self._claims():
+            raise Gone(f"nodeclaims {name} not found", 404)
+        return self._claims()[name]
+
     def _refresh(self) -> None:
         claims = tuple(manifest.parse(one) for one in self._claims().values())
         self.current = replace(self.current, nodeclaims=claims, _index={})
@@ -59,13 +64,13 @@ class ClaimCluster(FakeCluster):
         """Merge labels and annotations."""
         self.recorder.note("cluster", "patch_nodeclaim", name)
         for part, values in (patch.get("metadata") or {}).items():
-            self._claims()[name]["metadata"].setdefault(part, {}).update(values)
+            self._claim(name)["metadata"].setdefault(part, {}).update(values)
         self._refresh()
 
     def patch_nodeclaim_status(self, name: str, patch: Json) -> None:
         """Merge the status."""
         self.recorder.note("cluster", "patch_nodeclaim_status", name)
-        self._claims()[name].setdefault("status", {}).update(patch)
+        self._claim(name).setdefault("status", {}).update(patch)
         self._refresh()
 
     def delete_nodeclaim(self, name: str) -> None:

@@ -23,7 +23,7 @@ from outrider.core.clusterstate import ClusterState
 from outrider.core.protection import Budgets
 from outrider.core.records import Debt, FleetResult, Instance, Intent, Lease, Reaction
 from outrider.core.taints import Taint
-from outrider.errors import Blocked, Gone, NotHolder
+from outrider.errors import Blocked, ClusterError, Gone, NotHolder
 from outrider.flows.ports import World
 from outrider.settings import Settings
 from tests.support import decisions
@@ -57,6 +57,11 @@ class Recorder:
         self.calls: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = []
         self._failures: dict[str, list[Exception]] = {}
         self._kill_in: int | None = None
+        self._meanwhile: tuple[int, Callable[[], None]] | None = None
+
+    def meanwhile(self, call: int, deed: Callable[[], None]) -> None:
+        """Freeze whoever makes the *call*-th call from now on while somebody does *deed*."""
+        self._meanwhile = call, deed
 
     def fail(self, method: str, *errors: Exception) -> None:
         """Make the next calls of *method* raise *errors*, one each."""
@@ -68,6 +73,11 @@ class Recorder:
 
     def note(self, port: str, method: str, *args: Any, **kwargs: Any) -> None:
         """Write one call down."""
+        if self._meanwhile is not None:
+            left, deed = self._meanwhile
+            self._meanwhile = (left - 1, deed) if left > 1 else None
+            if self._meanwhile is None:
+                deed()
         if self._kill_in is not None:
             self._kill_in -= 1
             if self._kill_in <= 0:
@@ -149,6 +159,29 @@ class FakeCluster:
         """Return whether a Karpenter lives."""
         self.recorder.note("cluster", "karpenter_is_live")
         return self.karpenter
+
+    def create_nodeclaims(self, manifests: Sequence[Mapping[str, Any]]) -> None:
+        """Create one after the other: each is a call that may be the last."""
+        for one in manifests:
+            self.create_nodeclaim(one)
+
+    def tell_nodeclaims(
+        self, told: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]
+    ) -> None:
+        """Patch one after the other."""
+        for name, (patch, status) in told.items():
+            self.patch_nodeclaim(name, patch)
+            self.patch_nodeclaim_status(name, status)
+
+    def nominate_all(self, homes: Mapping[str, str]) -> Mapping[str, str]:
+        """Nominate one after the other."""
+        failed = {}
+        for pod, node in homes.items():
+            try:
+                self.nominate(pod, node)
+            except ClusterError as error:
+                failed[pod] = str(error)
+        return failed
 
     def create_nodeclaim(self, manifest: Mapping[str, Any]) -> None:
         """Note it."""
@@ -385,6 +418,12 @@ class FakeLedger:
         """Know an instance."""
         self.recorder.note("ledger", "record_instance", instance.id, claim)
         self.known[instance.id] = {"claim": claim, "decision": decision}
+
+    def record_instances(self, claims: Mapping[str, Instance], decision: str) -> None:
+        """Know several, in one call."""
+        self.recorder.note("ledger", "record_instances", tuple(claims))
+        for claim, instance in claims.items():
+            self.known[instance.id] = {"claim": claim, "decision": decision}
 
     def defer(self, instance_id: str, since: datetime) -> None:
         """Let a recommendation wait."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +11,9 @@ import pytest
 
 from outrider.apis import labels
 from outrider.core.catalog.bundled import bundled
+from outrider.core.clusterstate import ClusterState
 from outrider.core.promises import planned_pods
+from outrider.core.records import Lease
 from outrider.core.scheduling.plan import pending, plan
 from outrider.core.scheduling.result import Plan
 from outrider.core.seeding import Seed, State
@@ -268,10 +272,12 @@ def _cascade() -> MarketWorld:
 KILL_POINTS = 41
 
 
-def test_the_kill_matrix_is_whole() -> None:
-    """A launch has as many calls as the matrix below has rows."""
+def test_the_kill_matrix_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    """A launch has as many calls as the matrices below have rows."""
     made = _cascade()
     _launch(made)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{len(made.recorder.calls)} kill points ")
     assert len(made.recorder.calls) == KILL_POINTS
 
 
@@ -292,6 +298,65 @@ def test_a_kill_at_any_call_is_made_good(call: int) -> None:
     ]
     assert sorted(set(planned)) == ["default/p0", "default/p1", "default/p2"]
     assert len(made.cloud.found) == 3
+
+
+def _until_done(made: MarketWorld, decision: str) -> None:
+    """Plan and launch as often as somebody asks to be called again."""
+    for attempt in range(4):
+        if not _launch(made, f"{decision}-{attempt}").yielded:
+            return
+    raise AssertionError("never done")
+
+
+def _one_node_a_pod(made: MarketWorld) -> None:
+    _consistent(made)
+    planned = [
+        pod for claim in made.state.nodeclaims for pod in planned_pods(claim.metadata.annotations)
+    ]
+    assert sorted(planned) == ["default/p0", "default/p1", "default/p2"]
+    assert len(made.cloud.found) == 3
+
+
+@pytest.mark.parametrize("call", range(1, KILL_POINTS + 1))
+def test_a_lease_lost_at_any_call_launches_nothing_twice(call: int) -> None:
+    """Frozen before any of its calls until another has planned and launched, then awake again."""
+    made = _cascade()
+
+    def another() -> None:
+        made.pass_time(46)
+        _until_done(made, "other")
+
+    made.recorder.meanwhile(call, another)
+    with suppress(NotHolder):
+        _launch(made)
+    made.pass_time(46)
+    _until_done(made, "later")
+    _one_node_a_pod(made)
+
+
+@pytest.mark.parametrize("call", range(2, KILL_POINTS + 1))
+def test_a_plan_outpaced_at_any_call_is_made_again(call: int) -> None:
+    """Another has planned on what it read while we were frozen; we finish; then it would launch."""
+    made = _cascade()
+    world = made.world
+    stale: list[tuple[Plan, ClusterState, Lease]] = []
+
+    def another_plans() -> None:
+        made.pass_time(46)
+        held = world.ledger.acquire("another", 45)
+        assert held is not None
+        made.pass_time(1)
+        stale.append((_plan(made), made.state, held))
+
+    made.recorder.meanwhile(call, another_plans)
+    with suppress(NotHolder):
+        _launch(made)
+    ((wanted, state, held),) = stale
+    launch.launch(world, wanted, state, held, "another")
+    assert len(made.cloud.found) <= 3
+    made.pass_time(46)
+    _until_done(made, "again")  # the minute tick
+    _one_node_a_pod(made)
 
 
 def test_an_old_errand_is_given_up() -> None:

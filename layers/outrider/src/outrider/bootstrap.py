@@ -155,6 +155,7 @@ def _cluster(settings: Settings, session: Session, cloud: Cloud) -> KubeCluster:
     from outrider.adapters.kube.cluster import KubeCluster
 
     client = connection(session, settings.cluster, settings.partition, cloud.cluster)
+    client.writers = settings.kubernetes_writers
     return KubeCluster(client, clock.now)
 
 

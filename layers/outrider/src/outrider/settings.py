@@ -53,6 +53,7 @@ class Settings(BaseModel):
     node_cost_per_hour: float = Field(default=0.01, ge=0)
     spot_flexibility: int = Field(default=5, ge=1)
     most_pods_per_node: int | None = Field(default=None, ge=1)
+    kubernetes_writers: int = Field(default=8, ge=1, le=32)
     minimum_saving: float = Field(default=0.05, ge=0, lt=1)
     moves_a_day: int = Field(default=2, ge=1)
     seed_warm_up: WarmUp = WarmUp.RATE

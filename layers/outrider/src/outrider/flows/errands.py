@@ -57,8 +57,7 @@ class Outcome:
 def perform(world: World, intent: Intent, state: ClusterState, catalog: Catalog) -> Outcome:
     """Carry out the errand of *intent*; do what is left of it where it was begun before."""
     work = Errand.read(intent.request)
-    for manifest in work.manifests:
-        world.cluster.create_nodeclaim(manifest)
+    world.cluster.create_nodeclaims(work.manifests)
     result = _known(world, intent) if intent.instances else None
     if result is None:
         result = _buy(world, work)
@@ -102,6 +101,27 @@ def recover(
         world.telemetry.log("taken up again", intent=intent.client_token, claims=intent.claims)
         outcomes.append(perform(world, intent, state, catalog))
     return tuple(outcomes)
+
+
+def outpaced(world: World, state: ClusterState, since: datetime) -> bool:
+    """Return whether an errand of an earlier holder of the lease, which was *since* ours, has ended
+    unseen: after *state* was read, with NodeClaims that a plan made on it does not know.
+
+    Nobody else begins an errand while the lease is ours, but one that was begun before may be
+    carried to its end by somebody who lost the lease on the way.
+    """
+    known = {claim.name for claim in state.nodeclaims}
+    unseen = {
+        claim
+        for intent in world.ledger.intents(since=world.clock.now() - TOO_OLD)
+        if intent.state == "launched" and intent.at is not None and intent.at < since
+        for claim in intent.instances
+        if claim not in known
+    }
+    # Most of these were seen, and have gone since.
+    return bool(unseen) and any(
+        claim.name in unseen for claim in world.cluster.machines().nodeclaims
+    )
 
 
 def drop_claim(world: World, claim: str) -> None:
@@ -209,14 +229,15 @@ def _tell_claims(
     types: Mapping[str, InstanceType],
 ) -> None:
     now = world.clock.now()
+    world.ledger.record_instances(given, work.decision)
+    told = {}
     for claim, instance in given.items():
-        world.ledger.record_instance(instance, claim, work.decision)
         kind = types.get(instance.instance_type)
         metadata: dict[str, object] = {"labels": nodeclaim.launched_labels(instance, kind)}
         if instance.subnet_id:
             metadata["annotations"] = {labels.SUBNET: instance.subnet_id}
-        world.cluster.patch_nodeclaim(claim, {"metadata": metadata})
-        world.cluster.patch_nodeclaim_status(claim, status_of(work, instance, kind, now))
+        told[claim] = {"metadata": metadata}, status_of(work, instance, kind, now)
+    world.cluster.tell_nodeclaims(told)
 
 
 def status_of(

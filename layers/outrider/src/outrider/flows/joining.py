@@ -89,11 +89,8 @@ def _has(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
 
 def _nominate(world: World, homes: Mapping[str, str]) -> None:
     """Hold the room of nodes for the pods that they were planned for."""
-    for pod, node in homes.items():
-        try:
-            world.cluster.nominate(pod, node)
-        except ClusterError as error:
-            world.telemetry.log("not nominated", pod=pod, node=node, problem=str(error))
+    for pod, problem in world.cluster.nominate_all(homes).items():
+        world.telemetry.log("not nominated", pod=pod, node=homes[pod], problem=problem)
 
 
 def _lift(world: World, one: Arrival) -> None:

@@ -84,7 +84,7 @@ def launch(
     replacement that must be cheaper than what it replaces is not planned again.
     """
     earlier = errands.recover(world, state, world.ledger.catalog())
-    if earlier:
+    if earlier or errands.outpaced(world, state, lease.taken_at(held)):
         # Nodes came or claims went since the plan was made: it has to be made again.
         return Launched(yielded=True)
 

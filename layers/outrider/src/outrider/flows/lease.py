@@ -4,7 +4,8 @@ provision, interrupt and disrupt plan on what the cluster has and is about to ha
 once would launch twice. An interruption has two minutes, so it raises a flag before it asks for the
 lease: provision looks at it between fleet calls, disrupt whenever it waits, and both let go. The
 lease runs out by itself behind a function that was killed; a fencing token in the launch intents
-keeps a function that only seemed dead from launching late.
+keeps a function that only seemed dead from beginning a launch late. One that it had begun before it
+may still end: `errands.outpaced` keeps the next holder from launching by a plan that is older.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from outrider.core.records import Lease
 from outrider.flows.ports import World
@@ -23,6 +24,11 @@ STANDING = "standing-wishes"  # NodePools of fixed size and headroom: work thoug
 LEASE_SECONDS = 45.0
 POLL_SECONDS = 0.25
 FLAG_SPAN = timedelta(seconds=30)
+
+
+def taken_at(held: Lease) -> datetime:
+    """Return when *held* was taken."""
+    return held.until - timedelta(seconds=LEASE_SECONDS)
 
 
 @contextmanager

@@ -58,6 +58,12 @@ class Cluster(Protocol):
     def create_nodeclaim(self, manifest: Json) -> None:
         """Create a NodeClaim; one of that name is left as it is."""
 
+    def create_nodeclaims(self, manifests: Sequence[Json]) -> None:
+        """Create NodeClaims, several at a time; those whose names are taken stay as they are."""
+
+    def tell_nodeclaims(self, told: Mapping[str, tuple[Json, Json]]) -> None:
+        """Merge a patch of metadata, then one of status, into each NodeClaim of *told*."""
+
     def patch_nodeclaim(self, name: str, patch: Json) -> None:
         """Merge *patch* into a NodeClaim's metadata or spec."""
 
@@ -87,6 +93,9 @@ class Cluster(Protocol):
 
     def nominate(self, pod: str, node: str | None) -> None:
         """Set a pod's status.nominatedNodeName, or clear it."""
+
+    def nominate_all(self, homes: Mapping[str, str]) -> Mapping[str, str]:
+        """Nominate each pod of *homes* to its node; return why not, for those that failed."""
 
     def patch_status(self, kind: str, name: str, patch: Json) -> None:
         """Merge *patch* into the status of a NodePool or an EC2NodeClass."""
@@ -228,6 +237,9 @@ class Ledger(Protocol):
 
     def record_instance(self, instance: Instance, claim: str, decision: str) -> None:
         """Remember an instance as ours, so that signals for others' are dropped without a read."""
+
+    def record_instances(self, claims: Mapping[str, Instance], decision: str) -> None:
+        """Remember the instances of *claims* as ours, in as few calls as the table takes."""
 
     def ours(self, instance_ids: Sequence[str]) -> Mapping[str, Json]:
         """Return, of *instance_ids*, those that are this cluster's, with what was recorded."""

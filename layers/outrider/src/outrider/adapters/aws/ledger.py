@@ -290,20 +290,27 @@ class Ledger:
 
     def record_instance(self, instance: Instance, claim: str, decision: str) -> None:
         """Remember an instance as ours, so that signals for others' are dropped without a read."""
-        self._table.put(
-            {
-                "pk": "instance",
-                "sk": instance.id,
-                "claim": claim,
-                "decision": decision,
-                "type": instance.instance_type,
-                "zone": instance.zone,
-                "capacityType": instance.capacity_type,
-                "reservation": instance.reservation_id or "",
-                "launched": stamp(instance.launched),
-                "expires": expiry(self._now() + timedelta(days=INSTANCE_DAYS)),
-            }
+        self._table.put(self._instance_row(instance, claim, decision))
+
+    def record_instances(self, claims: Mapping[str, Instance], decision: str) -> None:
+        """Remember the instances of *claims* as ours, 25 a call."""
+        self._table.put_many(
+            self._instance_row(instance, claim, decision) for claim, instance in claims.items()
         )
+
+    def _instance_row(self, instance: Instance, claim: str, decision: str) -> Row:
+        return {
+            "pk": "instance",
+            "sk": instance.id,
+            "claim": claim,
+            "decision": decision,
+            "type": instance.instance_type,
+            "zone": instance.zone,
+            "capacityType": instance.capacity_type,
+            "reservation": instance.reservation_id or "",
+            "launched": stamp(instance.launched),
+            "expires": expiry(self._now() + timedelta(days=INSTANCE_DAYS)),
+        }
 
     def ours(self, instance_ids: Sequence[str]) -> Mapping[str, Json]:
         """Return, of *instance_ids*, those that are this cluster's, with what was recorded."""

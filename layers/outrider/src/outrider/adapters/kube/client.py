@@ -8,12 +8,13 @@ cloud the same path leads to the embedded API.
 
 Every write of ours is repeatable, so one rule of retries serves reads and writes: no answer, 429
 and 5xx are tried again, as `Retry-After` or a doubling wait says; a 401 is tried once with a new
-token.
+token. Writes that do not depend on each other may be on their way together (`together`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -62,6 +63,7 @@ class Client:
     endpoint: Callable[[], Endpoint]
     token: Callable[[], str]
     sleep: Callable[[float], None]
+    writers: int = 1
 
     def get(self, path: str, **parameters: str) -> Any:
         """Return the object, or the list, at *path*."""
@@ -115,6 +117,19 @@ class Client:
         content: dict[str, Any] = orjson.loads(answer.body) if answer.body else {}
         return content
 
+    def together(self, writes: Sequence[Callable[[], None]]) -> None:
+        """Make all *writes*, `writers` at a time; the first that fails, in their order, is raised
+        once the others have ended.
+        """
+        if self.writers < 2 or len(writes) < 2:
+            for write in writes:
+                write()
+            return
+        with ThreadPoolExecutor(min(self.writers, len(writes))) as pool:
+            started = [pool.submit(write) for write in writes]
+        for one in started:
+            one.result()
+
     def _pages(self, path: str, parameters: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         place = ""
         while True:
@@ -158,7 +173,7 @@ class Client:
     def _pool(self) -> urllib3.PoolManager:
         authority, certificate = self._server.ca_pem, self._server.certificate
         return urllib3.PoolManager(
-            maxsize=2,
+            maxsize=2,  # reads go one after the other
             cert_reqs="CERT_REQUIRED",
             ca_cert_data=authority or None,
             cert_file=certificate[0] if certificate else None,

@@ -9,8 +9,9 @@ resourceVersion, so that a concurrent writer's change is never lost. Refuses to 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from outrider.adapters.kube.client import MERGE_PATCH, STRATEGIC_PATCH, Client
@@ -46,6 +47,19 @@ class Writer:
             self._client.send("POST", NODECLAIMS, dict(manifest))
         except Conflict:
             return
+
+    def create_nodeclaims(self, manifests: Sequence[Json]) -> None:
+        """Create NodeClaims; those whose names are taken are left as they are."""
+        self._client.together([partial(self.create_nodeclaim, one) for one in manifests])
+
+    def tell_nodeclaims(self, told: Mapping[str, tuple[Json, Json]]) -> None:
+        """Merge a patch of metadata, then one of status, into each NodeClaim of *told*."""
+
+        def tell(name: str, patch: Json, status: Json) -> None:
+            self.patch_nodeclaim(name, patch)
+            self.patch_nodeclaim_status(name, status)
+
+        self._client.together([partial(tell, name, *both) for name, both in told.items()])
 
     def patch_nodeclaim(self, name: str, patch: Json) -> None:
         """Merge *patch* into a NodeClaim's metadata or spec."""
@@ -97,6 +111,19 @@ class Writer:
             **({"preconditions": {"uid": uid}} if uid else {}),
         }
         self._delete(f"/api/v1/namespaces/{namespace}/pods/{name}", options)
+
+    def nominate_all(self, homes: Mapping[str, str]) -> Mapping[str, str]:
+        """Nominate each pod of *homes* to its node; return why not, for those that failed."""
+        failed: dict[str, str] = {}
+
+        def hold(pod: str, node: str) -> None:
+            try:
+                self.nominate(pod, node)
+            except ClusterError as error:
+                failed[pod] = str(error)
+
+        self._client.together([partial(hold, pod, node) for pod, node in homes.items()])
+        return failed
 
     def nominate(self, pod: str, node: str | None) -> None:
         """Set or clear a pod's status.nominatedNodeName; one that is gone or bound is fine."""

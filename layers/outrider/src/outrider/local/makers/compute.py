@@ -197,4 +197,5 @@ def _runtime_variables(
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": "/tmp",  # noqa: S108 - where Lambda's HOME is
         "POWERTOOLS_METRICS_DISABLED": "false",
+        "OUTRIDER_KUBERNETES_WRITERS": "1",  # one write at a time: a story repeats itself
     }
