@@ -13,7 +13,9 @@ transaction with a check of that token, because EC2 cannot check it. Refuses to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -161,7 +163,8 @@ class Ledger:
             raise LedgerError(
                 f"catalogue {version} has {len(chunks)} of {pointer['chunks']} chunks"
             )
-        catalog = codec.restore(packing.joined(bytes(chunk["data"]) for chunk in chunks))
+        with _uncollected():
+            catalog = codec.restore(packing.joined(bytes(chunk["data"]) for chunk in chunks))
         self._cached = (version, catalog)
         return catalog
 
@@ -501,6 +504,20 @@ class Ledger:
 
 
 NO_DEADLINE = 2**53  # later than any
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the collector of cycles away: a hundred thousand objects come at once, none in a cycle,
+    and each of its passes would walk them all.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _intent(row: Row) -> Intent:
