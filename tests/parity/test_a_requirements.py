@@ -101,6 +101,18 @@ def test_compatible_pods_share_a_node() -> None:
     assert answer.placed_on("a") == answer.placed_on("b")
 
 
+def test_two_nodes_where_they_are_cheaper() -> None:
+    """10: better than Karpenter, the cost strategy takes two nodes where one holds both pods but
+    costs more (first-fit joins them)."""
+    goods = catalog(
+        instance_type("small", cpu="2", price=0.1, spot=None),
+        instance_type("large", cpu="8", price=1.0, spot=None),
+    )
+    pods = [pod("a", cpu="1500m"), pod("b", cpu="1500m")]
+    assert planned(*pods, catalog=goods, strategy="cost").cost() == 0.2
+    assert len(planned(*pods, catalog=goods).launched()) == 1
+
+
 def test_unready_pool_gets_nothing() -> None:
     """11: a pool that is not ready gets no pods."""
     assert planned(pod(), nodepool(ready=False)).rejected() == {"pod": {"NodePoolNotReady"}}

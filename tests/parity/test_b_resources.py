@@ -114,6 +114,45 @@ def test_small_pods_fill_gaps() -> None:
     assert len(planned(*pods, catalog=goods).launched()) == 2
 
 
+def test_the_cheapest_mix_decides() -> None:
+    """31: better than Karpenter, by cost it is the price that decides, not the number of nodes
+    (first-fit takes the fewest)."""
+    goods = catalog(
+        instance_type("four", cpu="4", price=1.0, spot=None),
+        instance_type("eight", cpu="8", price=3.0, spot=None),
+    )
+    pods = [pod(f"l{index}", cpu="3") for index in range(2)]
+    pods += [pod(f"s{index}", cpu="500m") for index in range(4)]
+    answer = planned(*pods, catalog=goods, strategy="cost")
+    assert answer.cost() == 2.0
+    assert [item.instance_types[0] for item in answer.plan.launches] == ["four", "four"]
+
+
+def test_huge_pages_come_off_the_memory() -> None:
+    """23: huge pages of a type come off its memory (F69)."""
+    goods = catalog(instance_type("huge", memory="16Gi", resources={"hugepages-2Mi": "4Gi"}))
+    pages = {"hugepages-2Mi": "1Gi"}
+    assert planned(pod(memory="11Gi", requests=pages), catalog=goods).launched()
+    assert planned(pod(memory="13Gi", requests=pages), catalog=goods).rejected()
+
+
+def resized(status: dict[str, Any]) -> dict[str, Any]:
+    """Return a running pod that asks for 7 cpu and has *status*."""
+    granted = {"cpu": "1"}
+    has = {"name": "main", "allocatedResources": granted, "resources": {"requests": granted}}
+    return pod("old", node="n", cpu="7", status={"containerStatuses": [has], **status})
+
+
+def test_resize_that_is_granted_and_one_that_cannot_be() -> None:
+    """39: a pod resized in place takes the larger of what it asks and has; where the node can never
+    grant what it asks, what it has."""
+    room = node("n", cpu="8")
+    hopeless = {"type": "PodResizePending", "status": "True", "reason": "Infeasible"}
+    new = pod("new", cpu="4")
+    assert planned(new, resized({}), room).placed_on("new") != "n"
+    assert planned(new, resized({"conditions": [hopeless]}), room).placed_on("new") == "n"
+
+
 def test_daemon_limit_acts_as_request() -> None:
     """32: a DaemonSet's limit is its request where none is written."""
     answer = planned(pod(), daemonset(limits={"memory": "2Ti"}))

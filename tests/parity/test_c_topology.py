@@ -146,6 +146,13 @@ def test_spread_without_selector() -> None:
     assert len(planned(*spreading(3, spread(HOSTNAME, None))).launched()) == 1
 
 
+def test_older_names_of_a_topology() -> None:
+    """55: a spread over the beta name of the zone is one over zones (F10)."""
+    old = "failure-domain.beta.kubernetes.io/zone"
+    pods = [pod(f"p{index}", labels=APP, spread=[spread(old, APP)]) for index in range(3)]
+    assert planned(*pods).skew(ZONE) == [1, 1, 1]
+
+
 def test_unknown_topology_key() -> None:
     """65: a key that nothing defines leaves the pod out."""
     answer = planned(*spreading(1, spread("example.com/rack", APP)))
@@ -201,7 +208,8 @@ def test_self_affinity_fills_one_node() -> None:
 
 
 def test_anti_affinity_is_settled_in_one_pass() -> None:
-    """71: better than Karpenter, where the repelled pod waits for the next pass."""
+    """71: better than Karpenter, a repelled pod is placed in the same pass, in another zone,
+    instead of waiting for the next."""
     answer = planned(
         pod("a", labels=APP, apart=[term(ZONE, {"app": "b"})]), pod("b", labels={"app": "b"})
     )

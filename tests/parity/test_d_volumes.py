@@ -91,6 +91,25 @@ def test_attach_limit_of_an_existing_node() -> None:
     assert answer.launched() == ["default"]
 
 
+def test_attachment_that_is_left() -> None:
+    """82: better than Karpenter, a volume that is attached still counts, though its pod is gone; a
+    pod that claims it needs no second attachment."""
+    left = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "VolumeAttachment",
+        "metadata": {"name": "left"},
+        "spec": {
+            "attacher": "ebs.csi.aws.com",
+            "nodeName": "n",
+            "source": {"persistentVolumeName": "va"},
+        },
+    }
+    there = [claim("a", volume="va"), volume("va"), storage_class(), node("n"), csi_node("n", 1)]
+    answer = planned(pod("new", claims=["b"]), claim("b"), left, *there)
+    assert answer.launched() == ["default"]
+    assert planned(pod("back", claims=["a"]), left, *there).placed_on("back") == "n"
+
+
 def test_shared_claim_counts_once() -> None:
     """83: pods that share a claim need one attachment."""
     answer = planned(
@@ -164,6 +183,15 @@ def test_used_up_reservation_defers_nobody() -> None:
     )
     assert sorted(len(answer.capacity_types(name)) for name in "ab") == [1, 2]
     assert answer.cost() == 1.0
+
+
+def test_reservation_lasts_then_the_next_cheapest() -> None:
+    """86: better than Karpenter, pods beyond the reservation are launched in the same pass, on the
+    next cheapest offering."""
+    pods = [pod(f"p{index}", cpu="3") for index in range(3)]
+    answer = planned(*pods, nodepool(requirements=ANY), catalog=RESERVED, strategy="cost")
+    assert not answer.rejected()
+    assert sum(bool(item.choices[0].reservation_id) for item in answer.plan.launches) == 1
 
 
 def test_shared_reservation() -> None:

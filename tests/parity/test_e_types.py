@@ -12,6 +12,7 @@ from tests.support.builders import (
     INSTANCE_TYPE,
     ZONES,
     catalog,
+    daemonset,
     expression,
     instance_type,
     nodeclass,
@@ -75,6 +76,14 @@ def test_spot_is_chosen() -> None:
     assert launch.choices[0].capacity_type == "spot"
 
 
+def test_on_demand_is_on_the_same_list() -> None:
+    """94: better than Karpenter, on-demand is on the same list, so that without Spot capacity the
+    same invocation launches on demand."""
+    launch = planned(pod()).launch_of("pod")
+    assert launch is not None
+    assert {choice.capacity_type for choice in launch.choices} == {"spot", "on-demand"}
+
+
 def test_on_demand_by_default() -> None:
     """95: a pool that says nothing of capacity types launches on demand."""
     assert planned(pod(), nodepool()).capacity_types("pod") == {"on-demand"}
@@ -131,6 +140,43 @@ def most_pods(goods: dict[str, Any], **spec: Any) -> int:
 def test_pods_by_interfaces() -> None:
     """99: interfaces x (addresses - 1) + 2."""
     assert most_pods(derived()) == 3 * 9 + 2
+
+
+def test_reserved_interfaces() -> None:
+    """100: better than Karpenter, the interface that custom networking takes is seen in the CNI's
+    DaemonSet instead of being told by a flag; never below the two pods of the host's network."""
+    assert with_cni(derived(), "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG") == 2 * 9 + 2
+    single = derived(networkCards=[{"enis": 1}])
+    assert with_cni(single, "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG") == 2
+
+
+def test_prefix_delegation() -> None:
+    """99: better than Karpenter, prefix delegation is seen in the CNI's DaemonSet, and nodes take
+    the 110 pods that EKS then recommends."""
+    assert with_cni(derived(), "ENABLE_PREFIX_DELEGATION") == 110
+
+
+def with_cni(goods: dict[str, Any], setting: str) -> int:
+    """Return how many pods the only type of *goods* takes where the CNI has *setting*."""
+    environment = [{"name": setting, "value": "true"}]
+    container = {"name": "aws-node", "image": "cni", "env": environment}
+    cni = daemonset("aws-node", namespace="kube-system", containers=[container])
+    launch = planned(pod(), nodepool(), nodeclass(), cni, catalog=goods).launch_of("pod")
+    assert launch is not None
+    return launch.max_pods["m5.xlarge"]
+
+
+def test_price_of_what_ec2_does_not_price() -> None:
+    """89: F27, a type without a price is for sale once an overlay that names it alone has one."""
+    goods = catalog(instance_type("odd", price=0.0))
+    overlay = {
+        "apiVersion": "karpenter.sh/v1alpha1",
+        "kind": "NodeOverlay",
+        "metadata": {"name": "odd"},
+        "spec": {"requirements": [expression(INSTANCE_TYPE, "In", "odd")], "price": "0.5"},
+    }
+    assert planned(pod(), catalog=goods).rejected() == {"pod": {"NoOffering"}}
+    assert planned(pod(), overlay, catalog=goods).types("pod") == {"odd"}
 
 
 def test_pods_per_core() -> None:

@@ -96,6 +96,16 @@ def test_bad_input_is_one_line(
     assert fault in shown.err
 
 
+def test_shares_of_a_device_and_odd_headroom(tmp_path: Path) -> None:
+    """Half a GPU, which the API server refuses, and headroom that cannot be read are bad input."""
+    half = orjson.dumps(pod(requests={"nvidia.com/gpu": "500m"}))
+    with pytest.raises(InvalidManifest, match="must be an integer"):
+        documents.read([written(tmp_path, half)])
+    odd = orjson.dumps(nodepool(annotations={"outrider.dev/headroom": "cpu=many"}))
+    with pytest.raises(InvalidManifest, match=r"NodePool default: annotation .*headroom"):
+        documents.read([written(tmp_path, odd)])
+
+
 def test_missing_file(tmp_path: Path) -> None:
     """A file that is not there is named."""
     with pytest.raises(InvalidManifest, match=r"nowhere\.yaml"):

@@ -71,7 +71,7 @@ def test_ec2_facts_stand_in_for_capacity() -> None:
 def test_what_can_be_bought(offering: dict[str, Any], available: bool) -> None:
     """No price means not for sale, but a reservation is paid for as long as it has room."""
     kind = _load(offerings=[{"zone": "us-east-1a", **offering}]).instance_types[0]
-    assert kind.offerings[0].available is available
+    assert kind.offerings[0].for_sale is available
 
 
 @pytest.mark.parametrize(

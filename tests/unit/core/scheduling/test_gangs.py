@@ -114,3 +114,18 @@ def test_coscheduling_pod_group() -> None:
     pods = [pod(f"g{index}", gpu=8, labels=label) for index in range(2)]
     answer = planned(*pods, group, nodepool(limits={"nodes": 1}), catalog=BIG)
     assert set(map(tuple, answer.rejected().values())) == {("Gang",)}
+
+
+def test_pod_group_of_the_pod_itself() -> None:
+    """A PodGroup that `spec.schedulingGroup` names (Kubernetes 1.36) holds its pods together."""
+    group = {
+        "apiVersion": "scheduling.k8s.io/v1alpha2",
+        "kind": "PodGroup",
+        "metadata": {"name": "g", "namespace": "default"},
+        "spec": {"schedulingPolicy": {"gang": {"minCount": 3}}},
+    }
+    members = [
+        pod(f"p{index}", spec={"schedulingGroup": {"podGroupName": "g"}}) for index in range(3)
+    ]
+    assert planned(group, *members[:2]).rejected() == {"p0": {"Gang"}, "p1": {"Gang"}}
+    assert not planned(group, *members).rejected()

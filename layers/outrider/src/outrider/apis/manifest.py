@@ -58,9 +58,9 @@ def parse(document: Json) -> object | None:
     """
     kind, version = document.get("kind"), document.get("apiVersion")
     if not isinstance(kind, str) or not kind:
-        raise InvalidManifest("is required", path="kind", thing=_name(document))
+        raise InvalidManifest("is required", path="kind", thing=name(document))
     if not isinstance(version, str) or not version:
-        raise InvalidManifest("is required", path="apiVersion", thing=_name(document))
+        raise InvalidManifest("is required", path="apiVersion", thing=name(document))
     group = version.rpartition("/")[0]
     parser = _parsers.get((group, kind)) or _load(group, kind)
     if parser is None:
@@ -68,9 +68,9 @@ def parse(document: Json) -> object | None:
     try:
         return parser(document)
     except InvalidManifest as error:
-        raise error.of(thing=_name(document)) from None
+        raise error.of(thing=name(document)) from None
     except (AttributeError, TypeError, RecursionError) as error:
-        raise InvalidManifest(f"is malformed ({error})", thing=_name(document)) from error
+        raise InvalidManifest(f"is malformed ({error})", thing=name(document)) from error
 
 
 def _load(group: str, kind: str) -> Callable[[Json], object] | None:
@@ -83,10 +83,11 @@ def _load(group: str, kind: str) -> Callable[[Json], object] | None:
     return parser
 
 
-def _name(document: Json) -> str:
+def name(document: Json) -> str:
+    """Return what errors call the object in *document*: its kind, namespace and name."""
     metadata = document.get("metadata")
     fields = metadata if isinstance(metadata, dict) else {}
-    name = "/".join(
+    called = "/".join(
         str(part)[:253] for part in (fields.get("namespace"), fields.get("name")) if part
     )
-    return f"{str(document.get('kind') or 'object')[:63]} {name}".strip()
+    return f"{str(document.get('kind') or 'object')[:63]} {called}".strip()

@@ -24,6 +24,7 @@ from outrider.apis.fields import (
     string,
     strings,
 )
+from outrider.apis.labels import normalise
 from outrider.apis.meta import (
     DOES_NOT_EXIST,
     EXISTS,
@@ -321,7 +322,7 @@ def _pod_term(item: Json, path: str) -> PodTerm:
     if not key:
         raise InvalidManifest("is required", path=join(path, "topologyKey"))
     return PodTerm(
-        topology_key=key,
+        topology_key=normalise(key),
         selector=selector(item, "labelSelector", path),
         namespaces=tuple(sorted(strings(item, "namespaces", path))),
         namespace_selector=selector(item, "namespaceSelector", path),
@@ -380,7 +381,7 @@ def _spread(item: Json, path: str) -> Spread:
         raise InvalidManifest("is required", path=join(path, "maxSkew"))
     least_domains = integer(item, "minDomains", path, least=1, default=0)
     return Spread(
-        topology_key=key,
+        topology_key=normalise(key),
         max_skew=integer(item, "maxSkew", path, least=1),
         when_unsatisfiable=when,
         selector=selector(item, "labelSelector", path),

@@ -89,7 +89,7 @@ class Pod:
     has_overhead: bool = False  # spec.overhead was written, by admission or by hand
     has_priority: bool = False  # spec.priority was written, by admission or by hand
     workload: str = ""  # spec.workloadRef: namespace is the pod's
-    pod_group: str = ""  # … and its pod group
+    pod_group: str = ""  # … and its pod group, or spec.schedulingGroup's
     images: tuple[str, ...] = ()
     pull_secrets: tuple[str, ...] = ()
     finalizers: tuple[str, ...] = ()
@@ -145,7 +145,7 @@ def template(metadata: Json, spec: Json, status: Json = _NOTHING) -> Pod:
     overhead = spec.get("overhead")
     gates = spec.get("schedulingGates")
     pull_secrets = spec.get("imagePullSecrets")
-    reference = spec.get("workloadRef")
+    workload, group = _group(spec)
     return Pod(
         namespace=string(metadata, "namespace", "metadata") or "default",
         name=name,
@@ -173,8 +173,8 @@ def template(metadata: Json, spec: Json, status: Json = _NOTHING) -> Pod:
         runtime_class_name=string(spec, "runtimeClassName", "spec"),
         has_overhead=overhead is not None,
         has_priority=priority is not None,
-        workload=string(reference, "name", "spec.workloadRef") if reference else "",
-        pod_group=string(reference, "podGroup", "spec.workloadRef") if reference else "",
+        workload=workload,
+        pod_group=group,
         images=images,
         pull_secrets=_names(spec, "imagePullSecrets") if pull_secrets else (),
         finalizers=tuple(metadata.get("finalizers") or ()),
@@ -185,6 +185,20 @@ def _names(spec: Json, field_name: str) -> tuple[str, ...]:
     return tuple(
         string(item, "name", f"spec.{field_name}") for item in objects(spec, field_name, "spec")
     )
+
+
+def _group(spec: Json) -> tuple[str, str]:
+    """Return the Workload and the group of it that a pod is of; a PodGroup has no Workload.
+
+    Kubernetes 1.35 has `workloadRef`, later releases `schedulingGroup`.
+    """
+    if spec.get("schedulingGroup"):
+        path = "spec.schedulingGroup"
+        return "", string(mapping(spec, "schedulingGroup", "spec"), "podGroupName", path)
+    if spec.get("workloadRef"):
+        reference, path = mapping(spec, "workloadRef", "spec"), "spec.workloadRef"
+        return string(reference, "name", path), string(reference, "podGroup", path)
+    return "", ""
 
 
 def _is_ready(status: Json) -> bool:

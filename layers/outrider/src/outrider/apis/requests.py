@@ -3,7 +3,8 @@
 Decides it as kube-scheduler's resource helper does: limits stand in for missing requests,
 sidecars (restartable init containers) add to what comes after them (KEP-753), init containers
 count by their peak, pod-level resources replace the sum (KEP-2837), overhead is added, a resize
-in place counts the larger of the old and the new, and every pod takes one of `pods`. Refuses to
+in place counts the larger of the old and the new (of one that the node cannot grant, the old), and
+every pod takes one of `pods`. Refuses to
 know RuntimeClasses: their overhead is written into the pod by admission, or by
 `core.clusterstate`.
 """
@@ -16,7 +17,7 @@ from functools import lru_cache
 import orjson
 
 from outrider.apis.fields import Json, join, mapping, objects
-from outrider.apis.quantity import Resources, resources
+from outrider.apis.quantity import Resources, milli, resources
 from outrider.errors import InvalidManifest
 
 MOST_CONTAINERS = 1000
@@ -46,7 +47,7 @@ def effective(spec: Json, status: Json | None = None) -> Resources:
         return _read(spec)
     request = _cached(text)
     allocated = _allocated(status) if status else None
-    return _resized(spec, allocated) if allocated else request
+    return _resized(spec, status or {}, allocated) if allocated else request
 
 
 @lru_cache(maxsize=16384)
@@ -95,10 +96,19 @@ def _container(container: Json, path: str) -> Resources:
     source = mapping(container, "resources", path)
     asked = resources(source.get("requests"), join(where, "requests"))
     limits = resources(source.get("limits"), join(where, "limits"))
+    for amounts, part in ((source.get("requests"), "requests"), (source.get("limits"), "limits")):
+        _whole(amounts, join(where, part))
     for name, value in asked.items():
         if value > limits.get(name, value):
             raise InvalidManifest("must not exceed the limit", path=join(where, f"requests.{name}"))
     return {**limits, **asked}
+
+
+def _whole(amounts: object, path: str) -> None:
+    """Refuse shares of an extended resource among *amounts*, as the API server does."""
+    for name, value in amounts.items() if isinstance(amounts, Mapping) else ():
+        if "/" in name and not name.startswith("hugepages-") and milli(value) % 1000:
+            raise InvalidManifest("must be an integer", path=join(path, name))
 
 
 def _peak(
@@ -149,23 +159,53 @@ def _pod_level(request: dict[str, int], source: Json) -> None:
 
 def _allocated(status: Json) -> Mapping[str, Resources]:
     found: dict[str, Resources] = {}
-    for item in status.get("containerStatuses") or ():
-        granted: dict[str, int] = {}
-        _raise(granted, resources(item.get("allocatedResources"), "status.containerStatuses"))
-        now = (item.get("resources") or {}).get("requests")
-        _raise(granted, resources(now, "status.containerStatuses"))
-        if granted:
-            found[item.get("name", "")] = granted
+    for field in ("containerStatuses", "initContainerStatuses"):
+        for item in status.get(field) or ():
+            granted: dict[str, int] = {}
+            _raise(granted, resources(item.get("allocatedResources"), f"status.{field}"))
+            now = (item.get("resources") or {}).get("requests")
+            _raise(granted, resources(now, f"status.{field}"))
+            if granted:
+                found[item.get("name", "")] = granted
     return found
 
 
-def _resized(spec: Json, allocated: Mapping[str, Resources]) -> Resources:
-    containers = []
-    for container in spec.get("containers") or ():
-        asked = dict(_container(container, "spec.containers"))
-        _raise(asked, allocated.get(container.get("name", ""), {}))
-        containers.append({"resources": {"requests": _exactly(asked)}})
-    return _read({**spec, "containers": containers})
+def _is_infeasible(status: Json) -> bool:
+    """Return whether the node can never grant the resize that the spec asks for."""
+    return status.get("resize") == "Infeasible" or any(
+        item.get("type") == "PodResizePending" and item.get("reason") == "Infeasible"
+        for item in status.get("conditions") or ()
+    )
+
+
+def _resized(spec: Json, status: Json, allocated: Mapping[str, Resources]) -> Resources:
+    infeasible = _is_infeasible(status)
+
+    def granted(container: Json, path: str) -> Json:
+        has = allocated.get(container.get("name", ""))
+        if has is None:
+            return container
+        asked = dict(_container(container, path))
+        if infeasible:
+            asked.update({name: has[name] for name in asked.keys() & has.keys()})
+        _raise(asked, has)
+        return {**container, "resources": {"requests": _exactly(asked)}}
+
+    return _read(
+        {
+            **spec,
+            "containers": [
+                granted(item, f"spec.containers[{index}]")
+                for index, item in enumerate(spec.get("containers") or ())
+            ],
+            "initContainers": [
+                granted(item, f"spec.initContainers[{index}]")
+                if item.get("restartPolicy") == "Always"
+                else item
+                for index, item in enumerate(spec.get("initContainers") or ())
+            ],
+        }
+    )
 
 
 def _exactly(amounts: Resources) -> Mapping[str, str]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from outrider.apis import manifest
+from outrider.apis import labels, manifest
 from outrider.errors import InvalidManifest
 
 STANDARD_INPUT = "-"
@@ -52,6 +52,7 @@ def read(paths: Iterable[str]) -> Manifests:
                 continue
             try:
                 read_item = manifest.parse(item)
+                _refuse_odd_headroom(item, read_item)
             except InvalidManifest as error:
                 raise error.of(where=where) from None
             if read_item is None:
@@ -82,8 +83,19 @@ def _known(
     raise InvalidManifest(
         f"is there twice, and differs from the one in {before[1]}",
         where=where,
-        thing=f"{kind} {namespace}/{name}",
+        thing=manifest.name(item),
     )
+
+
+def _refuse_odd_headroom(item: dict[str, Any], pool: object) -> None:
+    """Refuse a NodePool whose headroom cannot be read; the functions plan without it and say so."""
+    if pool is None or labels.HEADROOM not in (item["metadata"].get("annotations") or ()):
+        return
+    from outrider.apis.nodepool import NodePool
+    from outrider.core import headroom
+
+    if isinstance(pool, NodePool) and (problem := headroom.problem(pool)):
+        raise InvalidManifest(problem, thing=manifest.name(item))
 
 
 def _items(document: object, where: str) -> Iterator[dict[str, Any]]:

@@ -28,6 +28,22 @@ def minus(left: Resources, right: Resources) -> dict[str, int]:
     return result
 
 
+def allocatable(capacity: Resources, overhead: Resources) -> dict[str, int]:
+    """Return what pods can have of a node's *capacity* beside its *overhead*.
+
+    Huge pages are set apart from the node's memory, so they are missing from it.
+    """
+    left = minus(capacity, overhead)
+    if pages := huge_pages(capacity):
+        left["memory"] = left.get("memory", 0) - pages
+    return left
+
+
+def huge_pages(capacity: Resources) -> int:
+    """Return the bytes of *capacity* that are huge pages of any size."""
+    return sum(value for name, value in capacity.items() if name.startswith("hugepages-"))
+
+
 def fits(request: Resources, room: Resources) -> bool:
     """Return whether *room* holds *request*; what is not asked for does not matter."""
     return all(value <= room.get(name, 0) for name, value in request.items() if value > 0)

@@ -64,6 +64,15 @@ _EC2_FLAGS = {
     "trunking": "trunking",
     "encryptionInTransit": "encryption_in_transit",
 }
+_EC2_FIELDS = {
+    "vcpu": "vcpu",
+    "memoryMiB": "memory_mib",
+    "ipv4PerEni": "ipv4_per_eni",
+    "arch": "arch",
+    **_EC2_NUMBERS,
+    **_EC2_TEXTS,
+    **_EC2_FLAGS,
+}
 
 
 def load(content: bytes | str, where: str = "") -> Catalog:
@@ -214,7 +223,6 @@ def _offering(offering: Json, path: str) -> Offering:
             path=f"{path}.capacityType",
         )
     price = _number(offering, "pricePerHour", path)
-    reserved = capacity_type == labels.RESERVED
     slots = offering.get("reservationCapacity")
     if slots is not None:
         slots = fields.integer(offering, "reservationCapacity", path)
@@ -223,7 +231,7 @@ def _offering(offering: Json, path: str) -> Offering:
         zone=zone,
         capacity_type=capacity_type,
         price_per_hour=price,
-        available=available and (slots != 0 if reserved else price > 0),
+        available=available,
         zone_id=fields.string(offering, "zoneId", path),
         reservation_id=fields.string(offering, "reservationId", path) or None,
         reservation_capacity=slots,
@@ -304,9 +312,21 @@ def _restored(entry: Json) -> InstanceType:
         capacity={},
         overhead={},
         offerings=tuple(_restored_offering(offering) for offering in entry["offerings"]),
-        ec2=_ec2(entry["ec2"]),
+        ec2=_restored_ec2(entry["ec2"]),
         devices=_devices(entry),
     )
+
+
+def _restored_ec2(source: Json) -> Ec2Facts:
+    known: dict[str, Any] = {
+        field: source[key] for key, field in _EC2_FIELDS.items() if key in source
+    }
+    known["network_cards"] = tuple(
+        [card(one.get("enis", 0), efa=one.get("efa", False)) for one in source["networkCards"]]
+    )
+    if "gpus" in source:
+        known["gpus"] = tuple([_gpu(one, "ec2.gpus") for one in source["gpus"]])
+    return Ec2Facts(**known)
 
 
 def _restored_offering(offering: Json) -> Offering:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from outrider.apis.devices import DeviceGroup
+from outrider.apis.labels import RESERVED
 from outrider.core.requirements import Requirements
 from outrider.core.resources import Resources
 
@@ -21,7 +22,8 @@ from outrider.core.resources import Resources
 class Offering:
     """One way to buy an instance type. `price_per_hour` is 0 for paid-for reservations.
 
-    `stated` says that a NodeOverlay gave the price: EC2 knows another.
+    `available` is what the catalogue says of stock; `stated` says that a NodeOverlay gave the
+    price: EC2 knows another.
     """
 
     zone: str
@@ -33,6 +35,13 @@ class Offering:
     reservation_capacity: int | None = None
     reservation_ends: datetime | None = None
     stated: bool = False
+
+    @property
+    def for_sale(self) -> bool:
+        """Return whether it can be had: in stock, and with a price or room in its reservation."""
+        if self.capacity_type == RESERVED:
+            return self.available and self.reservation_capacity != 0
+        return self.available and self.price_per_hour > 0
 
     @property
     def pool(self) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from outrider.core.clusterstate import ClusterState
 from outrider.core.disruption import moves
 from outrider.core.disruption.result import Command
 from outrider.core.protection import movable
-from outrider.core.resources import minus
+from outrider.core.resources import allocatable
 from outrider.core.scheduling.result import Launch
 
 
@@ -95,7 +95,7 @@ def _node(
         annotations=launch.annotations,
         taints=launch.taints,
         capacity=capacity,
-        allocatable=minus(capacity, kind.overhead) if kind else {},
+        allocatable=allocatable(capacity, kind.overhead) if kind else {},
         ready=True,
         created=now,
     )

@@ -24,7 +24,7 @@ from outrider.core.catalog.instancetype import InstanceType
 from outrider.core.launch import launchedinto
 from outrider.core.launch.fleet import Order
 from outrider.core.records import Instance
-from outrider.core.resources import minus
+from outrider.core.resources import allocatable
 from outrider.core.scheduling.result import Launch
 from outrider.core.scheduling.supply import region_of
 
@@ -145,7 +145,7 @@ def launched_status(
         if max_pods is not None:
             capacity["pods"] = max_pods
         status["capacity"] = quantity.listing(capacity)
-        status["allocatable"] = quantity.listing(minus(capacity, kind.overhead))
+        status["allocatable"] = quantity.listing(allocatable(capacity, kind.overhead))
     return status
 
 

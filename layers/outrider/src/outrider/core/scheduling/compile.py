@@ -23,6 +23,7 @@ from outrider.core.catalog.facts import ClusterFacts
 from outrider.core.catalog.instancetype import Catalog, InstanceType
 from outrider.core.clusterstate import ClusterState
 from outrider.core.promises import planned_pods
+from outrider.core.resources import allocatable
 from outrider.core.scheduling import daemons as daemon_sets
 from outrider.core.scheduling.demand import Demands, PodClass
 from outrider.core.scheduling.devices import Allotment
@@ -268,9 +269,7 @@ def _held_by_types(
         named.add(claim.metadata.labels.get("node.kubernetes.io/instance-type", ""))
         for name in sorted(named & of_types.keys()):
             kind = derive(of_types[name], node_class, facts)
-            found[name] = {
-                key: value - kind.overhead.get(key, 0) for key, value in kind.capacity.items()
-            }
+            found[name] = allocatable(kind.capacity, kind.overhead)
     return found
 
 

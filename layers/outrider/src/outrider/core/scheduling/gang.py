@@ -127,6 +127,7 @@ class _Book:
         """Return the name of the gang of *pod*, or ""."""
         if not (
             pod.workload
+            or pod.pod_group
             or (pod.owners and self._owners)
             or not _MARKS.isdisjoint(pod.labels)
             or GANG in pod.annotations
@@ -145,7 +146,7 @@ class _Book:
         return ""
 
     def _group(self, pod: Pod) -> tuple[str, str, str] | None:
-        if pod.workload:
+        if pod.workload or pod.pod_group:
             identity = (pod.namespace, pod.workload, pod.pod_group)
             return identity if self._groups.get(identity) else None
         named = next((pod.labels[key] for key in _COSCHEDULING if pod.labels.get(key)), "")

@@ -89,6 +89,7 @@ def places(
         place = _node(node, claim, cluster)
         _fill(place, pods, daemons, volumes)
         place.volume_limits = limits.get(node.name, {})
+        place.attached |= volumes.left_attached(node.name)
         found.append(place)
     for claim in cluster.nodeclaims:
         if claim.metadata.deletion_timestamp is None and cluster.node_of(claim) is None:

@@ -32,6 +32,7 @@ from outrider.core.catalog.facts import ClusterFacts
 from outrider.core.catalog.instancetype import InstanceType
 from outrider.core.catalog.overlays import Overlay, devices
 from outrider.core.requirements import Requirement, Requirements
+from outrider.core.resources import huge_pages
 from outrider.core.scheduling.daemons import Daemon
 from outrider.core.scheduling.supply import Amounts, Codes, Market, Mask, numbered, state
 
@@ -402,6 +403,8 @@ def _allocatable(
         capacity, overhead = kind.capacity, kind.overhead
         if kind.name in devices_of:
             capacity = {**capacity, **devices_of[kind.name]}
+        if pages := huge_pages(capacity):
+            overhead = {**overhead, "memory": overhead.get("memory", 0) + pages}
         table.append(
             [
                 min(capacity[name], LARGEST) - overhead.get(name, 0) if name in capacity else 0

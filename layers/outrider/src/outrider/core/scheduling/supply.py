@@ -207,7 +207,7 @@ def _market(catalog: Catalog) -> Market:
         price=price,
         rank=rank,
         by_rank=order,
-        open=np.fromiter((_open(offering) for offering in offerings), bool, len(rows)),
+        open=np.fromiter((offering.for_sale for offering in offerings), bool, len(rows)),
         accelerated=_of_types(types, row_type, lambda kind: kind.accelerated),
         metal=_of_types(types, row_type, _is_metal),
         sliver=_of_types(types, row_type, _is_sliver),
@@ -230,14 +230,6 @@ def _place(offering: Offering) -> tuple[str, str, str]:
 
 def _price(offering: Offering) -> float:
     return 0.0 if offering.capacity_type == RESERVED else offering.price_per_hour
-
-
-def _open(offering: Offering) -> bool:
-    if not offering.available:
-        return False
-    if offering.capacity_type == RESERVED:
-        return offering.reservation_capacity is None or offering.reservation_capacity > 0
-    return offering.price_per_hour > 0
 
 
 def _is_metal(kind: InstanceType) -> bool:

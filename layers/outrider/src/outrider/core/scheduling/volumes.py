@@ -3,8 +3,9 @@
 Decides, for each pod with claims: which label terms its bound volumes and the allowedTopologies
 of its unbound claims demand (alternatives, AND-ed over volumes); whether a claim is such that the
 pod cannot be planned at all (missing, lost, unbound with Immediate binding, without a class that
-exists); and which volumes of which driver it attaches, each claim counted once a node. In-tree
-EBS volumes count for the CSI driver they migrate to (F83 to F87). Refuses to know nodes' limits.
+exists); and which volumes of which driver it attaches, each claim counted once a node. Says which
+volumes are attached to a node still, though no pod claims them. In-tree EBS volumes count for the
+CSI driver they migrate to (F83 to F87). Refuses to know nodes' limits.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from outrider.apis.storage import (
     PersistentVolume,
     PersistentVolumeClaim,
     StorageClass,
+    VolumeAttachment,
 )
 from outrider.core.clusterstate import ClusterState
 from outrider.core.requirements import Requirements
@@ -68,6 +70,10 @@ class Volumes:
             for volume in pod.volumes
             if volume.claim
         )
+        self._claimant = {claim.volume: key for key, claim in self._claims.items() if claim.volume}
+        self._attachments: dict[str, list[VolumeAttachment]] = {}
+        for item in state.volume_attachments:
+            self._attachments.setdefault(item.node, []).append(item)
         self._rules: dict[tuple[NodeRule, ...], tuple[NodeRule, NodeRule]] = {}
 
     def needs(self, pod: Pod) -> VolumeNeeds:
@@ -127,6 +133,18 @@ class Volumes:
             if driver:
                 found.add((driver, identity))
         return frozenset(found)
+
+    def left_attached(self, node: str) -> frozenset[tuple[str, str]]:
+        """Return (driver, identity) of the volumes attached to *node* that no pod claims any more.
+
+        kube-scheduler counts them until they are detached. One that a pod still claims is counted
+        where the pod goes: it may well come back here, and needs no second attachment then.
+        """
+        return frozenset(
+            (_migrated(item.driver), f"volume {item.volume}")
+            for item in self._attachments.get(node, ())
+            if item.volume and not self._users[self._claimant.get(item.volume, "")]
+        )
 
     def _joined(self, rules: tuple[NodeRule, ...]) -> tuple[NodeRule, NodeRule]:
         if rules not in self._rules:
