@@ -45,6 +45,7 @@ PARAMETERS = {
     "SeedRetentionDays",
     "MaxDollarsPerHour",
     "LogRetentionDays",
+    "SnapStart",
     "ReservedConcurrency",
     "AlarmTopicArn",
 }
