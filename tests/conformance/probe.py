@@ -39,6 +39,7 @@ class Probe:
     """Asks one cluster."""
 
     def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
         self.server, self.headers, context = connection(kubeconfig)
         self._pool = urllib3.PoolManager(ssl_context=context, retries=False, maxsize=8)
         self.namespace = f"probe-{uuid.uuid4().hex[:8]}"
@@ -93,7 +94,7 @@ class Probe:
         self, method: str, path: str, body: Any = None, kind: str = "application/json", **query: str
     ) -> Obj:
         """Send a request that has to succeed and return its body."""
-        reply = self.send(method, path, body, kind, **query)
+        reply = self.send(method, path, body, kind, None, **query)
         assert reply.status < 300, reply
         return reply.body
 

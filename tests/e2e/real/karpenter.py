@@ -1,8 +1,9 @@
 """The NodePools and EC2NodeClasses that Karpenter's documentation teaches, field by field.
 
 Said here in our own words: every entry has the kinds, fields and values of the published example
-that its name names (examples/v1 of the AWS provider), so that whoever wrote theirs by it can bring
-it along.
+that its name names (examples/v1 of the AWS provider, all that have a NodePool or an EC2NodeClass),
+so that whoever wrote theirs by it can bring it along. SLIPS are what some of them said at one time
+and Karpenter's own definitions refuse.
 """
 
 from __future__ import annotations
@@ -75,6 +76,25 @@ def wish(key: str, operator: str, *values: str, least: int | None = None) -> Jso
     return line
 
 
+def windows(year: int, *, group: str = "karpenter.k8s.aws", **spec: Any) -> list[Json]:
+    """Return the NodePool and EC2NodeClass of a Windows Server, the class known by its *group*."""
+    name = f"windows{year}"
+    pool = node_pool(
+        name, [wish("kubernetes.io/os", "In", "windows"), GENERAL[0], *GENERAL[2:]], node_class=name
+    )
+    pool["spec"]["template"]["spec"]["nodeClassRef"]["group"] = group
+    options = {"httpProtocolIPv6": "disabled", "httpTokens": "required"}
+    image = [{"alias": f"{name}@latest"}]
+    return [pool, node_class(name, amiSelectorTerms=image, metadataOptions=options, **spec)]
+
+
+def script(*lines: str) -> str:
+    """Return user data of several parts with one, a shell script of *lines*."""
+    head = 'MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="PART"\n\n--PART\n'
+    kind = 'Content-Type: text/x-shellscript; charset="us-ascii"\n\n'
+    return head + kind + "\n".join(("#!/bin/bash", *lines)) + "\n\n--PART--\n"
+
+
 OWN_USER_DATA = 'MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="//"\n\n--//--\n'
 EXAMPLES: dict[str, list[Json]] = {
     "general-purpose": [node_pool("general-purpose"), node_class()],
@@ -101,7 +121,10 @@ EXAMPLES: dict[str, list[Json]] = {
         node_class(),
     ],
     "max-node-lifetime": [
-        node_pool("max-node-lifetime", template={"expireAfter": "24h"}),
+        node_pool(
+            template={"expireAfter": "168h", "terminationGracePeriod": "24h"},
+            disruption={"consolidationPolicy": "WhenEmpty", "consolidateAfter": "60s"},
+        ),
         node_class(),
     ],
     "large-instances": [
@@ -113,6 +136,19 @@ EXAMPLES: dict[str, list[Json]] = {
             ],
         ),
         node_class(),
+    ],
+    "min-values-family": [
+        node_pool(
+            "spot",
+            [
+                *GENERAL[:2],
+                wish("karpenter.sh/capacity-type", "In", "spot"),
+                GENERAL[3],
+                wish("karpenter.k8s.aws/instance-family", "Exists", least=5),
+                GENERAL[4],
+            ],
+        ),
+        node_class(amiSelectorTerms=[{"alias": "al2023@v20240625"}]),
     ],
     "min-values-multiple-keys": [
         node_pool(
@@ -143,13 +179,23 @@ EXAMPLES: dict[str, list[Json]] = {
         ),
     ],
     "instance-store-ephemeral-storage": [
-        node_pool(node_class="instance-store"),
+        node_pool(
+            requirements=[*GENERAL, wish("karpenter.k8s.aws/instance-local-nvme", "Gt", "300")],
+            node_class="instance-store",
+        ),
         node_class("instance-store", instanceStorePolicy="RAID0"),
     ],
     "bottlerocket": [
         node_pool(),
         node_class(
             amiSelectorTerms=[{"alias": "bottlerocket@latest"}],
+            blockDeviceMappings=[disk("/dev/xvda", "4Gi"), disk("/dev/xvdb", "20Gi")],
+        ),
+    ],
+    "bottlerocket-fips": [
+        node_pool(),
+        node_class(
+            amiSelectorTerms=[{"alias": "bottlerocket-fips@latest"}],
             blockDeviceMappings=[disk("/dev/xvda", "4Gi"), disk("/dev/xvdb", "20Gi")],
         ),
     ],
@@ -161,6 +207,22 @@ EXAMPLES: dict[str, list[Json]] = {
         ),
     ],
     "al2023-custom-userdata": [node_pool(), node_class(userData=OWN_USER_DATA)],
+    "al2-custom-userdata": [
+        node_pool(node_class="al2"),
+        node_class("al2", userData=script("echo 'before the bootstrap'")),
+    ],
+    "al2-kubelet-log-query": [
+        node_pool(node_class="al2"),
+        node_class(
+            "al2",
+            userData=script(
+                "set -e",
+                "drop_in=/etc/systemd/system/kubelet.service.d/90-feature-gates.conf",
+                "printf '[Service]\\nEnvironment=\"KUBELET_EXTRA_ARGS=--feature-gates=%s\"\\n'"
+                " NodeLogQuery=true > $drop_in",
+            ),
+        ),
+    ],
     "al2-custom-ami": [
         node_pool(),
         node_class(
@@ -183,9 +245,23 @@ EXAMPLES: dict[str, list[Json]] = {
             "custom", amiFamily="Custom", amiSelectorTerms=[{"alias": "bottlerocket@latest"}]
         ),
     ],
-    "windows-2022": [
-        node_pool("windows", [wish("kubernetes.io/os", "In", "windows")]),
-        node_class(amiSelectorTerms=[{"alias": "windows2022@latest"}]),
+    "windows-2019": windows(2019),
+    "windows-2022": windows(2022),
+    "windows-2025": windows(2025),
+    "windows-custom-userdata": windows(
+        2022, amiFamily="Windows2022", userData="New-Item -Path 'C:\\data' -ItemType Directory\n"
+    ),
+    "placement-group": [
+        node_pool(
+            "placement-group",
+            [wish("topology.kubernetes.io/zone", "In", "us-west-2a")],
+            node_class="placement-group",
+        ),
+        node_class(
+            "placement-group",
+            amiFamily="AL2023",
+            placementGroupSelector={"name": "analytics"},
+        ),
     ],
     "security-group-with-vpc": [
         node_pool(limits={"cpu": 1000}, disruption={"consolidateAfter": "1m"}),
@@ -196,4 +272,18 @@ EXAMPLES: dict[str, list[Json]] = {
             ]
         ),
     ],
+}
+SLIPS: dict[str, tuple[Json, str]] = {
+    "a group with a version": (
+        windows(2022, group="karpenter.k8s.aws/v1")[0],
+        "spec.template.spec.nodeClassRef.group",
+    ),
+    "a misspelt grace period": (
+        node_pool(template={"terminationGracePeirod": "24h"}),
+        'unknown field "spec.template.spec.terminationGracePeirod"',
+    ),
+    "a placement group by the name that its field had before its release": (
+        node_class(placementGroup={"name": "analytics", "partition": 2}),
+        'unknown field "spec.placementGroup"',
+    ),
 }

@@ -11,7 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from outrider.manifests import rbac
 from tests.conformance.probe import MERGE, Obj, Reply
+from tests.e2e.real.admin import Administrator
+from tests.e2e.real.audit import OURS
+from tests.e2e.real.grants import in_words, unused
 from tests.e2e.real.karpenter import node_class, node_pool, wish
 from tests.e2e.real.plugin import Figure
 from tests.e2e.real.town import Town
@@ -103,7 +107,7 @@ def initialized(town: Town, node: str) -> None:
     """Wait until a Node is Initialized: before that nothing is voluntary."""
 
     def says_so(one: Obj) -> bool:
-        return one["metadata"]["labels"].get("karpenter.sh/initialized") == "true"
+        return bool(one["metadata"]["labels"].get("karpenter.sh/initialized") == "true")
 
     town.admin.until("/api/v1/nodes", says_so, fieldSelector=f"metadata.name={node}")
 
@@ -130,6 +134,17 @@ def test_a_pod_that_fits_nowhere_gets_a_node(gpus: Town, figures: Figure) -> Non
     (fleet,) = gpus.seen("createFleet", since)
     figures("pod pending to CreateFleet", f"{fleet['at'] - pending['at']:.1f} s")
     initialized(gpus, node["metadata"]["name"])
+
+
+def test_a_hint_names_the_cluster_and_nothing_else(gpus: Town) -> None:
+    """Whatever the API server told the webhook, what goes on is that somebody should look."""
+    hints = gpus.seen("hint")
+    assert hints
+    for hint in hints:
+        assert {key: hint[key] for key in hint.keys() - {"at", "kind"}} == {
+            "version": 1,
+            "cluster": "local",
+        }
 
 
 def test_an_interruption_respects_the_budget_and_is_survived(gpus: Town) -> None:
@@ -263,3 +278,51 @@ def test_every_function_may_do_what_it_does(gpus: Town, figures: Figure) -> None
     for url in stack.outputs["DeadLetterQueueUrls"].split(","):
         assert gpus.cloud.pollers.depth(url.rpartition("/")[2])[0] == 0
     figures("requests of the functions, none forbidden", str(len(deeds)))
+    figures("grants to write that no story used", in_words(unused(deeds)))
+
+
+@pytest.mark.parametrize("function", rbac.FUNCTIONS)
+def test_no_function_may_do_more(installed: Administrator, function: str) -> None:
+    """A role is not more than its manifest: no Secrets, no shell, no roles, no other's powers."""
+    for verb, group, resource, subresource in BEYOND:
+        if (function, resource, subresource) == ("drain", "pods", "eviction"):
+            continue
+        answer = may(installed, function, verb, group, resource, subresource)
+        assert not answer, f"{function} may {verb} {resource}/{subresource}"
+
+
+BEYOND = (
+    ("get", "", "secrets", ""),
+    ("list", "", "configmaps", ""),
+    ("create", "", "pods", ""),
+    ("create", "", "pods", "exec"),
+    ("create", "", "pods", "binding"),
+    ("create", "", "pods", "eviction"),
+    ("create", "", "nodes", ""),
+    ("create", "", "serviceaccounts", "token"),
+    ("patch", "apps", "deployments", ""),
+    ("patch", "policy", "poddisruptionbudgets", ""),
+    ("delete", "karpenter.sh", "nodepools", ""),
+    ("create", "rbac.authorization.k8s.io", "clusterrolebindings", ""),
+    ("patch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", ""),
+)
+
+
+def may(
+    admin: Administrator, function: str, verb: str, group: str, resource: str, subresource: str
+) -> bool:
+    """Return what the API server says to somebody of a *function*'s group."""
+    attributes = {
+        "verb": verb,
+        "group": group,
+        "resource": resource,
+        "subresource": subresource,
+        "namespace": admin.namespace,
+    }
+    groups = [f"{OURS}{function}", "system:authenticated"]
+    answer = admin.must(
+        "POST",
+        "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+        {"spec": {"user": "somebody", "groups": groups, "resourceAttributes": attributes}},
+    )
+    return bool(answer["status"]["allowed"])

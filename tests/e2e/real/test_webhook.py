@@ -3,32 +3,41 @@
 The API server calls it while somebody writes an Event, and kube-scheduler writes Events beside its
 loop. So a pod that fits is bound as fast with a hanging endpoint as without any webhook. That the
 measure can see the difference is shown on the webhook that we do not install: one on pods/status,
-where the scheduler itself waits.
+where the scheduler itself waits. What the API server does send is read as well: Events of refused
+pods, and of these our handler keeps nothing but the name of the cluster.
 """
 
 from __future__ import annotations
 
+import json
 import socket
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
+from outrider.flows.webhook import WebhookWorld, answer
+from outrider.local.kube.gateway import Answer, HttpRequest
+from outrider.local.kube.listener import Authority, Listener
 from outrider.manifests import webhook
-from tests.conformance.probe import STRATEGIC, Obj, pod
+from tests.conformance.probe import STRATEGIC, Obj, ca_bundle, pod
 from tests.e2e.real.admin import Administrator
 from tests.e2e.real.plugin import Figure
+from tests.support.world import FakeTelemetry
 
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 OURS = f"{WEBHOOKS}/{webhook.NAME}"
-ROUNDS = 7
+PAIRS = 9
 GREEDY = 10
-SLACK_SECONDS = 0.1  # of a machine that does other things, too
 TIMES = 1.5
+SLACK_SECONDS = 0.1  # of a machine whose own rounds differ by more than that
 PLACE = {"outrider.test/place": "yes"}
+SCHEDULER = {"Impersonate-User": "system:kube-scheduler"}
+PATIENCE = 30.0
 
 
 class BlackHole:
@@ -79,21 +88,64 @@ def place(installed: Administrator) -> Iterator[str]:
     installed.must("DELETE", f"/api/v1/nodes/{name}")
 
 
+@pytest.fixture
+def uninstalled(installed: Administrator) -> Iterator[Administrator]:
+    """Take our webhook away, and put it back afterwards."""
+    kept = installed.send("GET", OURS)
+    installed.send("DELETE", OURS)
+    yield installed
+    installed.send("DELETE", OURS)
+    if kept.status == 200:
+        meta = {"name": webhook.NAME, "labels": kept.body["metadata"].get("labels", {})}
+        installed.must("POST", WEBHOOKS, {**kept.body, "metadata": meta})
+
+
 @contextmanager
-def only(admin: Administrator, configuration: Obj | None) -> Iterator[None]:
-    """Let *configuration* be the one webhook, and put ours back afterwards."""
-    kept = admin.send("GET", OURS)
-    admin.send("DELETE", OURS)
-    if configuration is not None:
-        admin.must("POST", WEBHOOKS, configuration)
+def calling(admin: Administrator, configuration: Obj, calls: Callable[[], int]) -> Iterator[None]:
+    """Let *configuration* be in force, from the first of its *calls* to the last."""
+    admin.must("POST", WEBHOOKS, configuration)
     try:
+        settled(admin, calls, called=True)
         yield
     finally:
-        admin.send("DELETE", OURS)
-        if kept.status == 200:
-            meta = {"name": webhook.NAME, "labels": kept.body["metadata"].get("labels", {})}
-            body = {**kept.body, "metadata": meta}
-            admin.must("POST", WEBHOOKS, body)
+        admin.must("DELETE", OURS)
+    settled(admin, calls, called=False)
+
+
+def settled(admin: Administrator, calls: Callable[[], int], *, called: bool) -> None:
+    """Wait until the API server calls, or no longer does: it hears of webhooks by a watch."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        before = calls()
+        told(admin, refusal(admin, "settling"), dryRun="All")
+        if (calls() > before) == called:
+            return
+    raise AssertionError(f"the API server {'does not call' if called else 'still calls'}")
+
+
+def told(
+    admin: Administrator, event: Obj, who: dict[str, str] | None = SCHEDULER, **query: str
+) -> None:
+    """Write an Event, as the scheduler unless told otherwise."""
+    path = admin.in_group("events.k8s.io/v1", "events")
+    reply = admin.send("POST", path, event, headers=who, **query)
+    assert reply.status == 201, reply
+
+
+def refusal(admin: Administrator, name: str, **fields: Any) -> Obj:
+    """Return the Event of a pod that fits nowhere; *fields* make another of it."""
+    return {
+        "metadata": {"name": name, "namespace": admin.namespace},
+        "eventTime": "2026-03-02T12:00:00.000000Z",
+        "type": "Warning",
+        "reason": "FailedScheduling",
+        "action": "Scheduling",
+        "note": "0/1 nodes are available",
+        "reportingController": "default-scheduler",
+        "reportingInstance": "default-scheduler-e2e",
+        "regarding": {"kind": "Pod", "namespace": admin.namespace, "name": "some-pod"},
+        **fields,
+    }
 
 
 def latency(admin: Administrator, mark: str) -> float:
@@ -116,11 +168,6 @@ def latency(admin: Administrator, mark: str) -> float:
     return took
 
 
-def median(admin: Administrator, mark: str, rounds: int = ROUNDS) -> float:
-    """Return the median of some rounds."""
-    return statistics.median(latency(admin, f"{mark}-{number}") for number in range(rounds))
-
-
 def on_pod_status(url: str) -> Obj:
     """Return the webhook that we do not install, called by the scheduler's own writes."""
     wanted = webhook.configuration("local", url)
@@ -137,30 +184,116 @@ def on_pod_status(url: str) -> Obj:
 
 
 def test_a_hanging_endpoint_does_not_delay_other_pods(
-    installed: Administrator, place: str, figures: Figure
+    uninstalled: Administrator, place: str, figures: Figure
 ) -> None:
-    """The innocent pod is bound within 1.5 times what it takes without a webhook."""
-    latency(installed, "warm")
-    with only(installed, None):
-        without = median(installed, "without")
+    """The innocent pod is bound within 1.5 times what it takes without a webhook.
+
+    With and without take turns, so that a machine that is busy for a while is busy for both.
+    """
+    admin = uninstalled
+    latency(admin, "warm")
+    without, hanging = [], []
     hole = BlackHole()
     try:
-        with only(installed, webhook.configuration("local", hole.url)):
-            hanging = median(installed, "hanging")
-        assert hole.calls, "the webhook was never called: nothing was measured"
-        with only(installed, on_pod_status(hole.url)):
-            rejected = latency(installed, "status")
+        ours = webhook.configuration("local", hole.url)
+        for number in range(PAIRS):
+            without.append(latency(admin, f"without-{number}"))
+            with calling(admin, ours, lambda: hole.calls):
+                hanging.append(latency(admin, f"hanging-{number}"))
+        swallowed = hole.calls
+        admin.must("POST", WEBHOOKS, on_pod_status(hole.url))
+        rejected = latency(admin, "status")
+        admin.must("DELETE", OURS)
     finally:
         hole.close()
-    with only(installed, webhook.configuration("local", hole.url)):
-        dead = median(installed, "dead")
+    admin.must("POST", WEBHOOKS, ours)
+    dead = [latency(admin, f"dead-{number}") for number in range(PAIRS)]
+    quiet, sick, refused = map(statistics.median, (without, hanging, dead))
     figures(
         "bind latency of an innocent pod, median",
-        f"{without * 1000:.0f} ms without a webhook, {hanging * 1000:.0f} ms with ours hanging"
-        f" ({hole.calls} calls swallowed), {dead * 1000:.0f} ms with its port closed,"
-        f" {rejected * 1000:.0f} ms with one on pods/status hanging",
+        f"{quiet * 1000:.0f} ms without a webhook, {sick * 1000:.0f} ms with ours hanging"
+        f" ({sick / quiet:.2f} times, {swallowed} calls swallowed), {refused * 1000:.0f} ms with"
+        f" its port closed, {rejected * 1000:.0f} ms with one on pods/status hanging",
     )
-    bound = without * TIMES + SLACK_SECONDS
-    assert hanging < bound
-    assert dead < bound
+    bound = quiet * TIMES + (0.0 if is_calm(without) else SLACK_SECONDS)
+    assert sick <= bound
+    assert refused <= bound
     assert rejected > bound + 1.0, "the measure would not see a scheduler that waits"
+
+
+def is_calm(rounds: list[float]) -> bool:
+    """Return whether like took about as long as like: only then is half as long again news."""
+    first, _, third = statistics.quantiles(rounds, n=4)
+    return third <= first * TIMES
+
+
+class Ear:
+    """An endpoint that answers as ours does, and remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.reviews: list[Obj] = []
+        self.hints: list[str] = []
+        self._world = WebhookWorld("local", lambda: ["secret"], self.hints.append, FakeTelemetry())
+        authority = Authority("outrider-e2e-ear")
+        self._listener = Listener(self._respond, authority)
+        self.url = f"https://127.0.0.1:{self._listener.start(0)}/hint/secret"
+        self.ca = ca_bundle(authority.pem)
+
+    def _respond(self, request: HttpRequest) -> Answer:
+        secret = request.target.partition("?")[0].rpartition("/")[2]
+        event = {"pathParameters": {"secret": secret}, "body": request.body.decode()}
+        said = answer(event, self._world)
+        self.reviews.append(json.loads(request.body))
+        return Answer(said["statusCode"], said["body"].encode(), "application/json")
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener.stop()
+
+    def meant(self) -> list[Obj]:
+        """Return the questions about Events that somebody meant to write."""
+        asked = [one["request"] for one in self.reviews]
+        return [one for one in asked if not one["dryRun"]]
+
+    def about(self) -> set[str]:
+        """Return the names of those Events, and of what they are about."""
+        told = [one["object"] for one in self.meant()]
+        names = {one["metadata"]["name"] for one in told}
+        return names | {one["regarding"]["name"] for one in told}
+
+
+def test_the_webhook_hears_of_refused_pods_and_of_nothing_else(
+    uninstalled: Administrator, place: str
+) -> None:
+    """Other users' Events, other reasons and other objects stay in the cluster, and so do pods."""
+    admin, ear = uninstalled, Ear()
+    try:
+        ours = webhook.configuration("local", ear.url, ca_bundle=ear.ca)
+        with calling(admin, ours, lambda: len(ear.reviews)):
+            service = {"kind": "Service", "namespace": admin.namespace, "name": "some-service"}
+            told(admin, refusal(admin, "by-somebody"), who=None)
+            told(admin, refusal(admin, "of-success", reason="Scheduled"))
+            told(admin, refusal(admin, "of-a-service", regarding=service))
+            assert not ear.about() & {"by-somebody", "of-success", "of-a-service"}
+            told(admin, refusal(admin, "of-a-pod"))
+            assert "of-a-pod" in ear.about()
+            keeps_to_itself = pod("secretive", resources={"limits": {"nvidia.com/gpu": "4096"}})
+            main = keeps_to_itself["spec"]["containers"][0]
+            main["env"] = [{"name": "PASSWORD", "value": "correct horse"}]
+            admin.must("POST", admin.pods, keeps_to_itself)
+            admin.until(
+                admin.in_group("events.k8s.io/v1", "events"),
+                lambda one: one["regarding"].get("name") == "secretive",
+            )
+            admin.must("DELETE", f"{admin.pods}/secretive", {"gracePeriodSeconds": 0})
+        assert "secretive" in ear.about()
+        assert "correct horse" not in json.dumps(ear.reviews)
+        assert ear.hints == ["local"] * len(ear.meant())
+        for asked in ear.meant():
+            assert asked["userInfo"]["username"] == SCHEDULER["Impersonate-User"]
+            assert (asked["operation"], asked["resource"]["resource"]) == ("CREATE", "events")
+            assert asked["object"]["reason"] == "FailedScheduling"
+            assert asked["object"]["regarding"]["kind"] == "Pod"
+            assert not {"spec", "status"} & asked["object"].keys()
+    finally:
+        ear.close()

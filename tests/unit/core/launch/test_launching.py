@@ -114,6 +114,11 @@ def test_aliases_name_ssm_parameters() -> None:
         "/aws/service/bottlerocket/aws-k8s-1.33-nvidia/x86_64/1.46.0/image_id",
         "/aws/service/bottlerocket/aws-k8s-1.33/arm64/1.46.0/image_id",
     ]
+    validated = images.parameters(nodeclass(alias="bottlerocket-fips@latest"), "1.33")
+    assert [one.path for one in validated][::3] == [
+        "/aws/service/bottlerocket/aws-k8s-1.33-nvidia-fips/x86_64/latest/image_id",
+        "/aws/service/bottlerocket/aws-k8s-1.33-fips/arm64/latest/image_id",
+    ]
 
 
 def _error(scope: str, code: str = "X", **changes: Any) -> FleetError:

@@ -17,6 +17,7 @@ FAMILIES = {
     "al2": "AL2",
     "al2023": "AL2023",
     "bottlerocket": "Bottlerocket",
+    "bottlerocket-fips": "Bottlerocket",
     "windows2019": "Windows2019",
     "windows2022": "Windows2022",
     "windows2025": "Windows2025",
@@ -113,7 +114,7 @@ class AMISelectorTerm(_Term):
 
     alias: (
         Annotated[
-            str, Field(max_length=60, pattern="^[a-zA-Z0-9]+@.+$"), AfterValidator(_check_alias)
+            str, Field(max_length=60, pattern="^[a-zA-Z0-9-]+@.+$"), AfterValidator(_check_alias)
         ]
         | None
     ) = None

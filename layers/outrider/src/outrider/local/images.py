@@ -38,7 +38,7 @@ def _rows() -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
                 "/dev/xvda",
                 (f"{place}/recommended/image_id", f"{place}/{stem}-{RELEASE}/image_id"),
             )
-        for flavour in ("", "-nvidia"):
+        for flavour in ("", "-nvidia", "-fips", "-nvidia-fips"):
             place = f"/aws/service/bottlerocket/aws-k8s-{KUBERNETES}{flavour}/{architecture}"
             yield (
                 f"bottlerocket-aws-k8s-{KUBERNETES}{flavour}-{architecture}-v{BOTTLEROCKET}",

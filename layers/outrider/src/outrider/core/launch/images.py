@@ -45,10 +45,11 @@ def parameters(node_class: EC2NodeClass, kubernetes_version: str) -> tuple[Param
             Parameter(_al2023(arch, variant, kubernetes_version, version), _made_for(arch, variant))
             for arch, variant in _AL2023_VARIANTS
         )
-    if family == "bottlerocket":
+    if family in {"bottlerocket", "bottlerocket-fips"}:
+        fips = family.removeprefix("bottlerocket")
         return tuple(
             Parameter(
-                f"/aws/service/bottlerocket/aws-k8s-{kubernetes_version}{suffix}/{arch}/"
+                f"/aws/service/bottlerocket/aws-k8s-{kubernetes_version}{suffix}{fips}/{arch}/"
                 f"{'latest' if version == 'latest' else version.removeprefix('v')}/image_id",
                 _made_for(arch, "nvidia" if suffix else "any"),
             )
