@@ -261,7 +261,17 @@ class Ledger:
 
     def intents(self, *, since: datetime | None = None) -> tuple[Intent, ...]:
         """Return intents, newest last."""
-        found = [_intent(row) for row in self._table.query("intent")]
+        rows = (
+            self._table.query("intent")
+            if since is None
+            else self._table.query(
+                "intent",
+                only="#at >= :since",
+                names=("at",),
+                values={":since": stamp(since)},
+            )
+        )
+        found = [_intent(row) for row in rows]
         kept = [one for one in found if since is None or (one.at is not None and one.at >= since)]
         return tuple(sorted(kept, key=lambda one: one.at or datetime.min.replace(tzinfo=UTC)))
 
@@ -353,8 +363,10 @@ class Ledger:
 
     def reactions(self) -> tuple[Reaction, ...]:
         """Return every reaction that has not ended, for budgets and the sweep."""
-        found = (_reaction(row) for row in self._table.query("reaction"))
-        return tuple(one for one in found if not one.ended)
+        rows = self._table.query(
+            "reaction", only="#ended <> :yes", names=("ended",), values={":yes": True}
+        )
+        return tuple(_reaction(row) for row in rows)
 
     def defer(self, instance_id: str, since: datetime) -> None:
         """Remember a recommendation that its NodePool's budget has no room for yet."""

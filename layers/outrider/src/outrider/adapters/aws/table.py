@@ -85,16 +85,27 @@ class Table:
             else:
                 raise Throttled("BatchWriteItem leaves rows unprocessed")
 
-    def query(self, pk: str) -> Iterator[Row]:
-        """Return every row under *pk*, by sk."""
+    def query(
+        self,
+        pk: str,
+        *,
+        only: str = "",
+        names: Sequence[str] = (),
+        values: Mapping[str, Any] | None = None,
+    ) -> Iterator[Row]:
+        """Return the rows under *pk* for which *only* holds, by sk; every one without it."""
+        call: dict[str, Any] = {
+            "TableName": self.name,
+            "KeyConditionExpression": "pk = :pk",
+            "ExpressionAttributeValues": marshal({":pk": pk, **(values or {})}),
+            "ConsistentRead": True,
+        }
+        if only:
+            call["FilterExpression"] = only
+            call["ExpressionAttributeNames"] = {f"#{name}": name for name in names}
         pages = self.client.get_paginator("query")
         with errors.speaking("Query"):
-            for page in pages.paginate(
-                TableName=self.name,
-                KeyConditionExpression="pk = :pk",
-                ExpressionAttributeValues=marshal({":pk": pk}),
-                ConsistentRead=True,
-            ):
+            for page in pages.paginate(**call):
                 for item in page["Items"]:
                     yield unmarshal(item)
 

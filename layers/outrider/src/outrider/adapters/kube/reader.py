@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from outrider.adapters.kube.client import Client
+from outrider.adapters.kube.memory import Memory, unhurried
 from outrider.apis import duration, manifest
 from outrider.apis.pod import Pod
 from outrider.core.clusterstate import ClusterState
@@ -113,6 +114,7 @@ class Reader:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._memory = Memory()
         self._absent: set[str] = set()  # optional lists that this cluster does not serve
 
     def pending(self) -> bool:
@@ -149,12 +151,25 @@ class Reader:
     def _read(self, resources: Iterable[Resource]) -> ClusterState:
         objects: list[object] = []
         invalid: list[InvalidManifest] = []
+        with unhurried():
+            self._read_into(objects, invalid, resources)
+        objects.extend(self._buffered(objects, invalid))
+        state = ClusterState.of(objects)
+        return replace(state, invalid=(*state.invalid, *invalid)) if invalid else state
+
+    def _read_into(
+        self,
+        objects: list[object],
+        invalid: list[InvalidManifest],
+        resources: Iterable[Resource],
+    ) -> None:
         for resource in resources:
+            parse = self._memory.reading(resource.path, whole=resource in RESOURCES)
             for item in self._items(resource):
                 item.setdefault("apiVersion", resource.api_version)
                 item.setdefault("kind", resource.kind)
                 try:
-                    read = manifest.parse(item)
+                    read = parse(item)
                 except InvalidManifest as error:
                     invalid.append(
                         error.of(where="cluster", thing=_thing(item), about=_about(item))
@@ -162,9 +177,6 @@ class Reader:
                     continue
                 if read is not None:
                     objects.append(read)
-        objects.extend(self._buffered(objects, invalid))
-        state = ClusterState.of(objects)
-        return replace(state, invalid=(*state.invalid, *invalid)) if invalid else state
 
     def _buffered(
         self, objects: Iterable[object], invalid: list[InvalidManifest]
