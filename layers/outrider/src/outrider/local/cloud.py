@@ -21,9 +21,10 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from urllib3 import HTTPResponse
 
 from outrider.errors import InvalidManifest
-from outrider.local import images, library, mototags, mototime, patience, sandbox
+from outrider.local import heap, images, library, mototags, mototime, patience, sandbox
 from outrider.local.account import ADMIN_KEY, NODE_ROLE_ARN, Desk, Network, furnish
 from outrider.local.alarms import Alarms, Metrics
 from outrider.local.aws import Endpoint
@@ -37,6 +38,7 @@ from outrider.local.functions import Function, Outcome, Registry
 from outrider.local.httpapi import PREFIX as API_PREFIX
 from outrider.local.httpapi import Gateway
 from outrider.local.instances import Instances
+from outrider.local.kube import nearby
 from outrider.local.machine import Machines
 from outrider.local.market import Market
 from outrider.local.queues import Pollers
@@ -115,6 +117,7 @@ class Cloud:
                 self._install_manifests()
             self.timeline.start()
             self.schedules.start_rare(RARE_SECONDS)
+            self._undo.append(heap.settle())
             if isinstance(self.clock, ScaledClock):
                 self.clock.spawn(self._warm, "warm")
         except BaseException:
@@ -152,7 +155,7 @@ class Cloud:
         self.url = self.endpoint.url = f"http://127.0.0.1:{self.server.port}"
         self.server.start()
         self._undo.append(self.server.stop)
-        sandbox.install(self.endpoint.in_process, self._may_reach)
+        sandbox.install(self.endpoint.in_process, self._may_reach, self._nearby)
         self._session = boto3.Session(
             aws_access_key_id=ADMIN_KEY,
             aws_secret_access_key="local",  # noqa: S106 - opens nothing
@@ -361,6 +364,17 @@ class Cloud:
     def _may_reach(self, host: str) -> bool:
         """Return whether functions can talk to *host*: this machine, or the cluster's API."""
         return host in LOOPBACK or host == urlsplit(self.eks.address).hostname
+
+    def _nearby(
+        self, host: str, port: int | None, method: str, target: str, **options: Any
+    ) -> HTTPResponse | None:
+        """Answer a function's request to the cluster's API, where that runs in this process."""
+        if self.cluster is None or self.cluster.respond is None:
+            return None
+        at = urlsplit(self.cluster.url)
+        if (host, port) != (at.hostname, at.port):
+            return None
+        return nearby.ask(self.cluster.respond, method, target, **options)
 
     def _publish(
         self, source: str, detail_type: str, detail: dict[str, Any], resources: list[str]

@@ -14,6 +14,7 @@ from outrider.local.aws import Endpoint
 from outrider.local.clock import Clock
 from outrider.local.instances import Instances
 from outrider.local.kube import Faults, Gpu, InstanceFacts, KubeAPI, Kubelets
+from outrider.local.kube.nearby import Respond
 from outrider.local.market import ZONES, facts
 from outrider.local.region import ACCOUNT, REGION
 from outrider.local.seeds import SEED_TAG, images_on
@@ -28,6 +29,7 @@ class Cluster(Protocol):
 
     url: str
     ca_pem: str
+    respond: Respond | None  # what answers at the url without a socket, where that runs here
 
     def start(self) -> None:
         """Serve, and listen for machines."""
@@ -98,6 +100,7 @@ class EmbeddedCluster:
         self.api = KubeAPI(clock, timeline, authenticate=authenticate, cluster_name=name, seed=seed)
         self._machines = Machines(name, self.api.kubelets, instances)
         self.url = ""
+        self.respond: Respond | None = self.api.answer
         self.ca_pem = self.api.ca_pem
         self.ca_bundle: str | None = None
 

@@ -66,6 +66,7 @@ class ExistingCluster:
         self._follow = partial(chronicle.follow, client)
         self._machines = Machines(name, self.kubelets, instances)
         self.url = ""
+        self.respond = None
         self.ca_pem = self._authority.pem
 
     def start(self) -> None:

@@ -185,15 +185,16 @@ def _is_standard(stream: Any, output: Output) -> bool:
 
 Serve = Callable[..., AWSResponse | None]
 Reachable = Callable[[str], bool]
+Nearby = Callable[..., urllib3.HTTPResponse | None]
 _serve: Serve | None = None
 _hooked = False
 _installed: list[Callable[[], None]] = []
 _lock = threading.Lock()
 
 
-def install(serve: Serve, reachable: Reachable) -> None:
+def install(serve: Serve, reachable: Reachable, nearby: Nearby) -> None:
     """Put the sandbox in place; *serve* answers what botocore is about to send, *reachable* says
-    which hosts a function can talk to by itself.
+    which hosts a function can talk to by itself, *nearby* answers for those in this process.
     """
     global _serve  # noqa: PLW0603 - the process has one cloud
     with _lock:
@@ -206,7 +207,7 @@ def install(serve: Serve, reachable: Reachable) -> None:
             (
                 _patch_environment(),
                 _patch_sessions(),
-                _patch_urllib3(reachable),
+                _patch_urllib3(reachable, nearby),
                 _patch_pools(),
                 _mute,
             )
@@ -277,18 +278,23 @@ def _patch_environment() -> Callable[[], None]:
     return undo
 
 
-def _patch_urllib3(reachable: Reachable) -> Callable[[], None]:
+def _patch_urllib3(reachable: Reachable, nearby: Nearby) -> Callable[[], None]:
     pool = urllib3.connectionpool.HTTPConnectionPool
     original = pool.urlopen
 
-    def urlopen(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def urlopen(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
         invocation = _current.get()
         if invocation:
             invocation.call()
             if not reachable(self.host):
                 message = f"{self.host} cannot be reached from the embedded cloud"
                 raise urllib3.exceptions.NewConnectionError(self, message)
-        return original(self, *args, **kwargs)
+            if not args:
+                with inside(None):
+                    answer = nearby(self.host, self.port, method, url, **kwargs)
+                if answer is not None:
+                    return answer
+        return original(self, method, url, *args, **kwargs)
 
     pool.urlopen = urlopen  # type: ignore[method-assign]
 

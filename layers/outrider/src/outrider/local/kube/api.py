@@ -11,8 +11,11 @@ from __future__ import annotations
 import random
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+import orjson
 
 from outrider.local.clock import Clock
 from outrider.local.kube import defaults, plugins, schema, strategy, validation
@@ -60,6 +63,9 @@ class API:
         self.on_pod_delete: Callable[[Obj, str, int, User], None] = lambda *_: None
         self._dice = random.Random(seed)  # noqa: S311 - names and uids, no secrets
         self._dice_lock = threading.Lock()
+        self._written: dict[tuple[str, str], dict[Key, tuple[Entry, orjson.Fragment]]] = (
+            defaultdict(dict)
+        )
         self.store.subscribe(DEFINITIONS, self._serve_definition)
         self.store.add_index("pods", "node", _node_name)
 
@@ -84,15 +90,38 @@ class API:
         managed = rendered(entry.managers, plain=plain)
         return {**served, "metadata": {**served["metadata"], "managedFields": managed}}
 
+    def written(self, entry: Entry, resource: Resource) -> orjson.Fragment:
+        """Return `show` as JSON, written once for each revision of an object."""
+        kind = resource.storage, resource.api_version
+        known = self._written[kind]
+        key = key_of(entry.object)
+        found = known.get(key)
+        if found is None or found[0] is not entry:
+            found = known[key] = entry, orjson.Fragment(orjson.dumps(self.show(entry, resource)))
+            if len(known) > 2 * self.store.count(resource.storage) + 100:
+                known.clear()  # most of it is of objects that are gone
+        return found[1]
+
     def select(
         self,
         resource: Resource,
         namespace: str,
         labels: LabelTest | None,
         fields: ObjectTest | None,
+        fixed: Mapping[str, str] | None = None,
     ) -> tuple[list[Entry], int]:
-        """Return the entries that both tests accept, in key order, and the list's revision."""
-        entries, revision = self.store.entries(resource.storage, namespace)
+        """Return the entries that both tests accept, in key order, and the list's revision.
+
+        What *fields* demands by equality is also in *fixed*, so that not every object need be
+        looked at.
+        """
+        storage = resource.storage
+        if fixed and (name := fixed.get("metadata.name")) and not resource.namespaced:
+            entries, revision = self.store.entry(storage, ("", name))
+        elif fixed and storage == "pods" and (node := fixed.get("spec.nodeName")):
+            entries, revision = self.store.entries(storage, namespace, ("node", node))
+        else:
+            entries, revision = self.store.entries(storage, namespace)
         if labels is not None:
             entries = [one for one in entries if labels(one.object["metadata"].get("labels") or {})]
         if fields is not None:

@@ -8,7 +8,7 @@ Refuses to know sockets and tokens.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -145,6 +145,8 @@ class Exchange:
             meta["continue"] = _write_token(revision, key_of(entries[-1].object))
             if chosen.labels or chosen.fields:
                 del meta["remainingItemCount"]
+        if self._form() == "":
+            return self._whole([self.api.written(one, self.resource) for one in entries], meta)
         shown = [self.api.show(one, self.resource) for one in entries]
         return self._objects(shown, meta)
 
@@ -154,7 +156,9 @@ class Exchange:
             raise StatusError(
                 504, "Timeout", f"Too large resource version: {wanted}", retry_after=1
             )
-        return self.api.select(self.resource, self.route.namespace, chosen.labels, chosen.fields)
+        return self.api.select(
+            self.resource, self.route.namespace, chosen.labels, chosen.fields, chosen.fixed
+        )
 
     def _objects(self, shown: list[Obj], meta: Obj) -> Answer:
         form = self._form()
@@ -165,13 +169,17 @@ class Exchange:
             items = [tables.partial(one) for one in shown]
             body = {"kind": form, "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items}
         else:
-            version = self.resource.api_version
-            body = {
-                "kind": self.resource.list_kind,
-                "apiVersion": version,
-                "metadata": meta,
-                "items": shown,
-            }
+            return self._whole(shown, meta)
+        return Answer(body=orjson.dumps(body))
+
+    def _whole(self, items: Sequence[Obj | orjson.Fragment], meta: Obj) -> Answer:
+        """Return the list of *items* as they are, written already or not."""
+        body = {
+            "kind": self.resource.list_kind,
+            "apiVersion": self.resource.api_version,
+            "metadata": meta,
+            "items": items,
+        }
         return Answer(body=orjson.dumps(body))
 
     def _form(self) -> str:

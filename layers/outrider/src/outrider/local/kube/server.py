@@ -61,7 +61,8 @@ class KubeAPI:
         authority = Authority(f"outrider-{cluster_name}")
         self.ca_pem = authority.pem
         self._gateway = Gateway(self.api, self._user)
-        self._listener = Listener(self._gateway.answer, authority)
+        self.answer = self._gateway.answer  # what the port gives, for who is in this process
+        self._listener = Listener(self.answer, authority)
         chronicle = Chronicle(timeline)
         client = LocalClient(self.api, NODES, "kubelet")
         furnish(self.api)

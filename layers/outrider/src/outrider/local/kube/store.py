@@ -115,12 +115,26 @@ class Store:
         """Return the object at *key*."""
         return self._objects[storage].get(key)
 
-    def entries(self, storage: str, namespace: str = "") -> tuple[list[Entry], int]:
-        """Return the objects of a kind in key order, and the revision at which this is the
+    def entry(self, storage: str, key: Key) -> tuple[list[Entry], int]:
+        """Return the object at *key*, if there is one, and the revision at which this is the
         truth.
         """
         with self.lock:
-            entries = self._objects[storage]
+            found = self._objects[storage].get(key)
+            return ([found] if found else []), self._revision
+
+    def entries(
+        self, storage: str, namespace: str = "", index: tuple[str, str] | None = None
+    ) -> tuple[list[Entry], int]:
+        """Return the objects of a kind in key order, and the revision at which this is the
+        truth; only those with a value of an *index*, where one is given.
+        """
+        with self.lock:
+            entries = (
+                self._objects[storage]
+                if index is None
+                else self._indexed.get((storage, *index), {})
+            )
             found = [
                 (key, entry)
                 for key, entry in entries.items()
