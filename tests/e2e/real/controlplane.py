@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -111,10 +111,10 @@ class ControlPlane:
         self.start_apiserver()
         self.absences.append((began, datetime.now(UTC)))
 
-    def was_away(self, at: str) -> bool:
-        """Return whether the API server was down or starting *at* a moment of its audit log."""
+    def was_away(self, at: str, *, before: timedelta = timedelta()) -> bool:
+        """Return whether the API server was down or starting *at* a moment, or so long *before*."""
         moment = datetime.fromisoformat(at)
-        return any(began <= moment <= ended for began, ended in self.absences)
+        return any(began <= moment <= ended + before for began, ended in self.absences)
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Ask as the administrator; 0 where nobody answers."""

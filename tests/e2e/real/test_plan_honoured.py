@@ -23,6 +23,7 @@ from tests.e2e.real.workloads import Workload
 SEEDS = int(os.environ.get("OUTRIDER_E2E_SEEDS", "50"))
 AT_ONCE = 10
 CLAIMS = "/apis/karpenter.sh/v1/nodeclaims"
+CLASSES = "/apis/karpenter.k8s.aws/v1/ec2nodeclasses"
 # kube-scheduler forgets a nomination when the pod fails a cycle without victims to preempt: a pod
 # whose spread waits for another zone's node loses its held room to a pod without such scruples.
 FIRST_ROUND = 0.9
@@ -54,35 +55,49 @@ def tally(figures: Figure) -> Iterator[Tally]:
         )
 
 
+@pytest.fixture(scope="module")
+def classed(town: Town) -> Town:
+    """Give the town with an EC2NodeClass that is Ready."""
+    town.admin.apply(GPU_CLASS)
+    town.tick("catalog")
+    town.admin.until(CLASSES, is_ready, fieldSelector="metadata.name=gpu")
+    return town
+
+
+def is_ready(node_class: Obj) -> bool:
+    """Return whether a class has been looked at and found good."""
+    conditions = node_class.get("status", {}).get("conditions") or ()
+    return any((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
+
+
 @pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
-def test_every_pod_is_bound_to_a_node_of_the_plan(town: Town, tally: Tally, first: int) -> None:
+def test_every_pod_is_bound_to_a_node_of_the_plan(classed: Town, tally: Tally, first: int) -> None:
     """No pod of ten workloads stays pending, and all nodes are the plan's."""
     workloads = [
-        Workload(seed, town.admin.namespace) for seed in range(first, min(first + AT_ONCE, SEEDS))
+        Workload(seed, classed.admin.namespace)
+        for seed in range(first, min(first + AT_ONCE, SEEDS))
     ]
     names = {name for workload in workloads for name in workload.names}
     try:
-        since = ask_for(town, workloads)
-        town.until(
+        since = ask_for(classed, workloads)
+        classed.until(
             "the binding of every pod",
-            lambda: names <= {entry["pod"] for entry in town.seen("podBound", since)},
+            lambda: names <= {entry["pod"] for entry in classed.seen("podBound", since)},
             PATIENCE,
         )
-        count(town, workloads, since, tally)
+        count(classed, workloads, since, tally)
     finally:
         for workload in workloads:
-            leave(town, workload)
+            leave(classed, workload)
 
 
 def ask_for(town: Town, workloads: list[Workload]) -> int:
     """Create pools, volumes and then the pods; return from where on to look what comes of them."""
     admin = town.admin
-    admin.apply(GPU_CLASS)
     for workload in workloads:
         admin.apply(workload.node_pool("gpu"))
         for manifest in (*workload.volumes, *workload.claims):
             admin.apply(manifest)
-    town.tick("catalog")  # the pools' status: they are Ready from here on
     since = town.mark()
     for workload in workloads:
         for one in workload.pods:

@@ -7,6 +7,7 @@ functions did in the cluster is read in the API server's audit log.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -121,6 +122,16 @@ class Town:
     def node_of(self, pod: str) -> str:
         """Return the Node that a pod is bound to."""
         return str(self.admin.must("GET", f"{self.admin.pods}/{pod}")["spec"]["nodeName"])
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """Take the messages out of every dead-letter queue."""
+        stack, queues = self.cloud.stack, self.cloud.client("sqs")
+        assert stack is not None
+        found = []
+        for url in stack.outputs["DeadLetterQueueUrls"].split(","):
+            while messages := queues.receive_message(QueueUrl=url).get("Messages"):
+                found += [json.loads(one["Body"]) for one in messages]
+        return found
 
     def instance_of(self, node: str) -> str:
         """Return the instance behind a Node."""
