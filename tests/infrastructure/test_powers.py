@@ -42,6 +42,7 @@ CLOUD: dict[str, set[str]] = {
     "instances": {"ec2:DescribeInstances"},
     "terminate": {"ec2:TerminateInstances"},
     "name_instance": {"ec2:CreateTags"},
+    "adopt_instance": {"ec2:CreateTags"},
     "instance_status": {"ec2:DescribeInstances", "ec2:DescribeInstanceStatus"},
     "catalog_facts": {
         "ec2:DescribeAvailabilityZones",

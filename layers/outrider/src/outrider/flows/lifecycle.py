@@ -27,7 +27,7 @@ from outrider.core.lifecycle import Due, Limits, Stage, Verdict, judge, orphans,
 from outrider.core.promises import planned_pods
 from outrider.core.records import Instance, Reaction
 from outrider.errors import ClusterError, Gone, NotFound, OutriderError
-from outrider.flows import claims, decisions, errands, mode, pools, sweep
+from outrider.flows import adoption, claims, decisions, errands, mode, pools, sweep
 from outrider.flows import joining as arrivals
 from outrider.flows.decisions import decision_id, publish
 from outrider.flows.ports import World
@@ -38,6 +38,7 @@ TEMPLATE_AGE = timedelta(days=7)
 HALF_AN_HOUR = timedelta(minutes=30)
 DRAIN_ENDED = "Step Functions Execution Status Change"
 MOST_SUCCESSORS = 5
+ENDS = frozenset({Due.GIVE_UP, Due.DRAIN, Due.TERMINATE, Due.CLEAR})
 
 Answer = dict[str, Any]
 
@@ -67,7 +68,8 @@ def _watched(records: Iterable[Mapping[str, Any]], world: World) -> Answer:
         wanted |= _claims_in(str(record.get("body", "")))
     if wanted:
         state = world.cluster.machines()
-        verdicts = _attend(world, state, joining.with_siblings(wanted, state))
+        ending = mode.acting(world).launches
+        verdicts = _attend(world, state, joining.with_siblings(wanted, state), ending=ending)
         mine = [claim for claim in state.nodeclaims if claim.name in wanted]
         near = joining.near(mine, state, arrivals.hold(world, mine, state))
         still = {verdict.claim for verdict in verdicts if verdict.joining} & wanted
@@ -105,6 +107,7 @@ def _sweep(world: World) -> Answer:
         return {"acting": False}
     _finish_errands(world, state)
     instances = world.cloud.instances()
+    adoption.adopt(world, state, instances)
     verdicts = _attend(world, state, None, instances)
     _collect(world, state, instances)
     pools.report(world, state)
@@ -132,10 +135,13 @@ def _attend(
     state: ClusterState,
     wanted: set[str] | None,
     known: Iterable[Instance] = (),
+    *,
+    ending: bool = True,
 ) -> list[Verdict]:
     """Judge the *wanted* NodeClaims (all where None) and do what is due for each.
 
-    Instances that are not *known* yet are looked up by id: their tags may be late.
+    Instances that are not *known* yet are looked up by id: their tags may be late. Unless *ending*,
+    nodes are only let in: whoever else is live in the cluster ends what has to end.
     """
     now = world.clock.now()
     judged = [one for one in state.nodeclaims if wanted is None or one.name in wanted]
@@ -179,7 +185,7 @@ def _attend(
     arrivals.receive(world, arrived, state, instances)
     for name in _order(judged, verdicts, state):
         claim = state.nodeclaim(name)
-        if claim is None:
+        if claim is None or (verdicts[name].due in ENDS and not ending):
             continue
         try:
             _do(world, verdicts[name], claim, state, instances.get(claim.instance_id))

@@ -133,6 +133,9 @@ class Cloud(Protocol):
     def name_instance(self, instance_id: str, claim: str) -> None:
         """Tag an instance with the NodeClaim that it serves."""
 
+    def adopt_instance(self, instance_id: str) -> None:
+        """Tag an instance of this cluster that somebody else launched as this stack's."""
+
     def instance_status(self) -> tuple[Json, ...]:
         """Return impaired statuses and scheduled events of this cluster's instances."""
 

@@ -107,6 +107,10 @@ class Cloud:
         """Tag an instance with the NodeClaim that it serves."""
         self._instances.name(instance_id, claim, self._cluster)
 
+    def adopt_instance(self, instance_id: str) -> None:
+        """Tag an instance of this cluster that somebody else launched as this stack's."""
+        self._instances.adopt(instance_id)
+
     def instance_status(self) -> tuple[Json, ...]:
         """Return impaired statuses and scheduled events of this cluster's instances."""
         return self._instances.health()

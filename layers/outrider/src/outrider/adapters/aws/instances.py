@@ -77,6 +77,14 @@ class Instances:
                 ),
             )
 
+    def adopt(self, instance_id: str) -> None:
+        """Tag an instance of this cluster as this stack's."""
+        with errors.speaking("CreateTags"):
+            self._session.client("ec2").create_tags(
+                Resources=[instance_id],
+                Tags=tags.listed({labels.MANAGED_BY: self._owner[labels.MANAGED_BY]}),
+            )
+
     def health(self) -> tuple[Json, ...]:
         """Return impaired statuses and scheduled events of our instances."""
         ids = {instance.id for instance in self.find()}
