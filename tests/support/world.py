@@ -175,13 +175,11 @@ class FakeCluster:
 
     def nominate_all(self, homes: Mapping[str, str]) -> Mapping[str, str]:
         """Nominate one after the other."""
-        failed = {}
-        for pod, node in homes.items():
-            try:
-                self.nominate(pod, node)
-            except ClusterError as error:
-                failed[pod] = str(error)
-        return failed
+        return _failures(homes, lambda pod: self.nominate(pod, homes[pod]))
+
+    def untaint_all(self, names: Sequence[str], key: str, effect: str) -> Mapping[str, str]:
+        """Take a taint off one after the other."""
+        return _failures(names, lambda name: self.taint(name, key, effect, present=False))
 
     def create_nodeclaim(self, manifest: Mapping[str, Any]) -> None:
         """Note it."""
@@ -400,7 +398,9 @@ class FakeLedger:
         self.recorder.note("ledger", "mark", found)
         self.marks |= dict.fromkeys(found, now + timedelta(seconds=180))
 
-    def intents(self, *, since: datetime | None = None) -> tuple[Intent, ...]:
+    def intents(
+        self, *, since: datetime | None = None, unfinished: bool = False
+    ) -> tuple[Intent, ...]:
         """Return none."""
         return ()
 
@@ -640,6 +640,17 @@ class FakeWorld:
         )
         self.ledger.known[instance_id] = {"claim": "", "decision": "d"}
         return instance_id
+
+
+def _failures(names: Iterable[str], write: Callable[[str], None]) -> dict[str, str]:
+    """Do *write* for each name; return what went wrong."""
+    failed = {}
+    for name in names:
+        try:
+            write(name)
+        except ClusterError as error:
+            failed[name] = str(error)
+    return failed
 
 
 def _key(item: Any) -> str:

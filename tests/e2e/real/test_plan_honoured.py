@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -39,6 +39,7 @@ class Tally:
     nodes: int = 0
     first_round: int = 0
     as_planned: int = 0
+    planned_again: Counter[str] = field(default_factory=Counter)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,11 @@ def tally(figures: Figure) -> Iterator[Tally]:
             f"{counted.pods} pods of {counted.workloads} workloads on {counted.nodes} nodes, all"
             f" bound; {counted.first_round / counted.pods:.1%} in the first round,"
             f" {counted.as_planned / counted.pods:.1%} exactly where planned",
+        )
+    if counted.planned_again:
+        figures(
+            "planned more than once",
+            ", ".join(f"{kind} {count}" for kind, count in counted.planned_again.most_common()),
         )
 
 
@@ -136,7 +142,13 @@ def count(town: Town, workloads: list[Workload], since: int, tally: Tally) -> No
     tally.pods += len(names)
     tally.nodes += len(set(bound.values()))
     tally.first_round += sum(launches[name] == 1 for name in names)
+    tally.planned_again.update(kind_of(name) for name in names if launches[name] > 1)
     tally.as_planned += sum(name in planned[node] for name, node in bound.items())
+
+
+def kind_of(name: str) -> str:
+    """Return what a pod of a workload wants, as its name says: seed-7-kept-apart-2-0."""
+    return " ".join(name.split("-")[2:-2])
 
 
 def nodes_of_the_plan(town: Town, pools: set[str], nodes: set[str]) -> dict[str, list[str]]:

@@ -156,6 +156,42 @@ def test_a_lost_nomination_is_made_again(made: MarketWorld) -> None:
     assert elsewhere.nominated_node_name == "elsewhere"
 
 
+def test_who_lost_its_hold_while_nodes_opened_gets_it_back_at_once(
+    made: MarketWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another node opened first, the scheduler tried, failed and forgot: no look is waited for."""
+    _join(made)
+    made.pass_time(5)
+    lift = made.cluster.untaint_all
+
+    def lift_slowly(*wanted: Any) -> Any:
+        done = lift(*wanted)
+        pod = made.state.pod("default/p0")
+        assert pod is not None
+        made.cluster.put(replace(pod, nominated_node_name=""))
+        return done
+
+    monkeypatch.setattr(made.cluster, "untaint_all", lift_slowly)
+    _watch(made)
+    held = made.state.pod("default/p0")
+    assert held is not None
+    assert held.nominated_node_name == "n1"
+
+
+def test_a_node_that_cannot_be_opened_is_opened_later(
+    made: MarketWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its NodeClaim is not Registered before its taint is off."""
+    _join(made)
+    made.pass_time(5)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(made.cluster, "untaint_all", lambda *_: {"n1": "refused"})
+        _watch(made)
+    assert not _claim(made).status.is_true("Registered")
+    _watch(made)
+    assert _claim(made).status.is_true("Registered")
+
+
 def test_seconds_count_while_a_node_opens(made: MarketWorld) -> None:
     """A look every five seconds while machines boot, without a pause while a node opens."""
     _watch(made)

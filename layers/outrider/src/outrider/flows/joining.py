@@ -1,6 +1,11 @@
 """Nodes that have joined: made what their NodeClaims say, their room held, opened together.
 
-    dress (labels, taints, owner) -> nominate the pods of all that open now -> lift the taints
+    dress (labels, taints, owner) -> nominate the pods of all that open now -> lift the taints of
+    all at once -> nominate again whom the scheduler let go meanwhile
+
+The scheduler wakes at the first node that opens, and a pod whose own node opens a moment later
+fails that cycle: its nomination is gone before its node is there. So the nodes open together, and
+who lost its hold gets it back at once, not at the next look.
 
 `core.joining` says which open now and whose room on an open node is held anew. One claim that
 cannot be written is left for the next look and stops no other. Every step can be repeated.
@@ -10,7 +15,7 @@ Refuses to know when somebody looks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,7 +47,9 @@ def receive(
     }
     if homes:
         _nominate(world, joining.nominations(homes, world.cluster.waiting()))
-    lifted = _each(world, due, lambda one: _lift(world, one))
+    lifted = _lift(world, due)
+    if homes:
+        _nominate(world, joining.nominations(homes, world.cluster.waiting()))
     _each(world, lifted, lambda one: _record(world, one, instances.get(one.claim.instance_id)))
 
 
@@ -93,8 +100,14 @@ def _nominate(world: World, homes: Mapping[str, str]) -> None:
         world.telemetry.log("not nominated", pod=pod, node=homes[pod], problem=problem)
 
 
-def _lift(world: World, one: Arrival) -> None:
-    world.cluster.taint(one.node.name, labels.UNREGISTERED_TAINT, "NoExecute", present=False)
+def _lift(world: World, due: Sequence[Arrival]) -> list[Arrival]:
+    """Open the nodes of *due*; return those for which it worked."""
+    failed = world.cluster.untaint_all(
+        [one.node.name for one in due], labels.UNREGISTERED_TAINT, "NoExecute"
+    )
+    for node, problem in failed.items():
+        world.telemetry.log("tried again later", node=node, problem=problem)
+    return [one for one in due if one.node.name not in failed]
 
 
 def _record(world: World, one: Arrival, instance: Instance | None) -> None:

@@ -82,6 +82,9 @@ class Cluster(Protocol):
     def taint(self, name: str, key: str, effect: str, *, present: bool, value: str = "") -> None:
         """Put a taint on a Node or take it off, keeping all others, against concurrent writers."""
 
+    def untaint_all(self, names: Sequence[str], key: str, effect: str) -> Mapping[str, str]:
+        """Take a taint off each Node of *names*; return why not, for those that failed."""
+
     def delete_node(self, name: str) -> None:
         """Delete a Node and take our finalizer off it; one that is gone is fine."""
 
@@ -235,8 +238,10 @@ class Ledger(Protocol):
     def settle(self, intent: Intent) -> None:
         """Record what CreateFleet gave."""
 
-    def intents(self, *, since: datetime | None = None) -> tuple[Intent, ...]:
-        """Return intents, newest last."""
+    def intents(
+        self, *, since: datetime | None = None, unfinished: bool = False
+    ) -> tuple[Intent, ...]:
+        """Return intents, newest last: those *since* then, those that are *unfinished*."""
 
     def record_instance(self, instance: Instance, claim: str, decision: str) -> None:
         """Remember an instance as ours, so that signals for others' are dropped without a read."""

@@ -9,7 +9,7 @@ resourceVersion, so that a concurrent writer's change is never lost. Refuses to 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -98,6 +98,10 @@ class Writer:
 
         self._change(f"{NODES}/{name}", change)
 
+    def untaint_all(self, names: Sequence[str], key: str, effect: str) -> Mapping[str, str]:
+        """Take a taint off each Node of *names*; return why not, for those that failed."""
+        return self._each(names, lambda name: self.taint(name, key, effect, present=False))
+
     def delete_node(self, name: str) -> None:
         """Delete a Node and take our finalizer off it; one that is gone is fine."""
         self._delete(f"{NODES}/{name}")
@@ -114,16 +118,7 @@ class Writer:
 
     def nominate_all(self, homes: Mapping[str, str]) -> Mapping[str, str]:
         """Nominate each pod of *homes* to its node; return why not, for those that failed."""
-        failed: dict[str, str] = {}
-
-        def hold(pod: str, node: str) -> None:
-            try:
-                self.nominate(pod, node)
-            except ClusterError as error:
-                failed[pod] = str(error)
-
-        self._client.together([partial(hold, pod, node) for pod, node in homes.items()])
-        return failed
+        return self._each(homes, lambda pod: self.nominate(pod, homes[pod]))
 
     def nominate(self, pod: str, node: str | None) -> None:
         """Set or clear a pod's status.nominatedNodeName; one that is gone or bound is fine."""
@@ -189,6 +184,19 @@ class Writer:
             self._events.clear()
         self._events[digest] = count = self._events.get(digest, 0) + 1
         return count
+
+    def _each(self, names: Iterable[str], write: Callable[[str], None]) -> Mapping[str, str]:
+        """Do *write* for all *names* together; return why not, for those that failed."""
+        failed: dict[str, str] = {}
+
+        def attempt(name: str) -> None:
+            try:
+                write(name)
+            except ClusterError as error:
+                failed[name] = str(error)
+
+        self._client.together([partial(attempt, name) for name in names])
+        return failed
 
     def _merge(self, path: str, patch: Json) -> None:
         self._client.send("PATCH", path, dict(patch), content_type=MERGE_PATCH)
