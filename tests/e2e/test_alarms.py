@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from outrider.apis import labels
 from outrider.local.demo.push import announce, put_image, reference
 from tests.support.stack import stack
 from tests.support.stage import PRECIOUS, Stage, karpenter_lease, pod, pool, staged
@@ -184,6 +185,19 @@ def karpenter_next_door(stage: Stage) -> None:
         stage.cloud.run(20)
 
 
+def brake_that_holds(stage: Stage) -> None:
+    """Let a NodePool allow no launch a minute, and a pod wait for it."""
+    stage.apply(pool("held", annotations={labels.MAX_LAUNCHES: "0"}), pod("a", "held"))
+
+
+def brake_released(stage: Stage) -> None:
+    """Take the brake off, as its Event says; the pod gets its node."""
+    assert labels.MAX_LAUNCHES in stage.told("LaunchesHeldBack", "held")[0]["message"]
+    annotations = {labels.MAX_LAUNCHES: None}
+    stage.patch("nodepools.karpenter.sh", "held", {"metadata": {"annotations": annotations}})
+    stage.expect_running("a")
+
+
 DEAD_LETTERS = (
     "HintDeadLetterAlarm",
     "InterruptionDeadLetterAlarm",
@@ -198,6 +212,7 @@ ROWS = (
     Row(("LeaseAlarm",), ec2_is_slow, 4 * MINUTE, healthy),
     Row(("DrainDeadlineAlarm",), pod_that_stays, 5 * MINUTE, released),
     Row(("NotInitializedAlarm",), node_without_gpu, 6 * MINUTE, patient),
+    Row(("HeldBackAlarm",), brake_that_holds, 3 * MINUTE, brake_released),
     Row(("SeedFailedAlarm",), snapshot_that_fails, 40 * MINUTE, healthy),
     Row(("BesideKarpenterAlarm",), karpenter_next_door, 2 * MINUTE, healthy),
     # What empties the market comes last: its marks would be in the way of the others.

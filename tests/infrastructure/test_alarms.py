@@ -23,6 +23,7 @@ WATCHED = {
     "ClaimsNotInitialized",
     "SeedsFailed",
     "BesideKarpenter",
+    "LaunchesHeldBack",
 }
 
 

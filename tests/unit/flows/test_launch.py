@@ -139,7 +139,9 @@ def test_a_brake_holds() -> None:
     launched = _launch(made)
     assert launched.claims == {}
     assert made.telemetry.total("LaunchesHeldBack") == 1
-    assert "MaxLaunchesPerMinute" in made.bus.of("LaunchFailed")[0]["reason"]
+    reason = made.bus.of("LaunchFailed")[0]["reason"]
+    assert "MaxLaunchesPerMinute" in reason
+    assert "To release: " in reason
     assert made.ledger.written == {}
 
 

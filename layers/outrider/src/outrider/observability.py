@@ -56,9 +56,7 @@ METRICS: Mapping[str, Metric] = {
     "LaunchesAttempted": Metric("Count", "instances asked of EC2"),
     "LaunchesFailed": Metric("Count", "instances that EC2 did not give"),
     "InsufficientCapacity": Metric("Count", "capacity pools found empty"),
-    "LaunchesHeldBack": Metric(
-        "Count", "launches that a brake held: MaxLaunchesPerMinute, dollars"
-    ),
+    "LaunchesHeldBack": Metric("Count", "launches that a brake held", by="Brake"),
     "LeaseHeldSeconds": Metric("Seconds", "how long the planning lease was held"),
     "LeaseWaitSeconds": Metric("Seconds", "how long the planning lease was waited for"),
     "InvalidObjects": Metric("Count", "cluster objects left out because they do not parse"),

@@ -6,7 +6,7 @@ planned again on the marked catalogue in the same invocation: Spot, the next typ
 placed or nothing is left. A waiting interruption is let in between two fleet calls. What an earlier
 invocation began and did not end is finished first.
 
-Brakes hold launches back (MaxLaunchesPerMinute, MaxDollarsPerHour); the minute tick tries again.
+Brakes hold launches back (`flows.brakes`); the minute tick tries again.
 Refuses to decide what to launch.
 """
 
@@ -22,6 +22,7 @@ from outrider.apis import manifest as manifests
 from outrider.apis.nodeclaim import NodeClaim
 from outrider.apis.nodeclass import EC2NodeClass
 from outrider.apis.pod import Pod
+from outrider.core.brakes import Hold
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
 from outrider.core.launch import errand as errands_of
@@ -33,7 +34,7 @@ from outrider.core.records import Intent, Lease
 from outrider.core.scheduling.plan import pending, plan
 from outrider.core.scheduling.result import Plan
 from outrider.errors import ClusterError, Gone
-from outrider.flows import errands, lease
+from outrider.flows import brakes, errands, lease
 from outrider.flows.errands import Outcome
 from outrider.flows.planning import catalog_now, patience, policy_of
 from outrider.flows.ports import World
@@ -62,6 +63,7 @@ class _Pass:
     outcomes: list[Outcome] = field(default_factory=list)
     unserved: list[str] = field(default_factory=list)
     shut: set[Mark] = field(default_factory=set)
+    spent: dict[str, float] = field(default_factory=dict)  # by NodePool
     marked: bool = False
     yielded: bool = False
 
@@ -128,13 +130,11 @@ def _carry_out(world: World, made: Plan, state: ClusterState, held: Lease, curre
         elif _is_shut(request, current):  # what an earlier request of this plan has shown
             current.marked = True
             current.unserved += request.claims
-        elif world.ledger.spend(
-            len(request.claims), running + request.price_per_hour, world.clock.now()
-        ):
+        elif (hold := _held(world, request, running, state, current)) is None:
             running += request.price_per_hour
             _one(world, request, [orders[claim] for claim in request.claims], state, held, current)
         else:
-            _hold_back(world, request, current)
+            _hold_back(world, request, current, hold)
     _undo_broken_gangs(world, orders, current)
     return current
 
@@ -144,6 +144,7 @@ def _requests(
 ) -> Requests:
     names = {order.launch.node_class for order in orders.values()}
     classes = {name: found for name in names if (found := state.nodeclass(name)) is not None}
+    pools = {order.launch.node_pool for order in orders.values()}
     catalog = world.ledger.catalog()
     wanted = {choice for order in orders.values() for choice in order.launch.instance_types}
     around = Surroundings(
@@ -156,6 +157,7 @@ def _requests(
         seeds=world.ledger.seeds(),
         images=_images(orders, state),
         attempt=current.attempt,
+        at_once=brakes.at_once(world, filter(None, map(state.nodepool, sorted(pools)))),
     )
     return fleet.requests(orders.values(), around)
 
@@ -229,11 +231,23 @@ def _running(world: World, state: ClusterState) -> float:
     return running_per_hour(state, world.ledger.catalog())
 
 
-def _hold_back(world: World, request: FleetRequest, current: _Pass) -> None:
+def _held(
+    world: World, request: FleetRequest, running: float, state: ClusterState, current: _Pass
+) -> Hold | None:
+    """Return the brake that holds *request* back; count what goes on its NodePool's account."""
+    before = current.spent.get(request.node_pool, 0.0)
+    hold = brakes.holding(world, request, state, running=running, just_spent=before)
+    if hold is None:
+        current.spent[request.node_pool] = before + request.price_per_hour
+    return hold
+
+
+def _hold_back(world: World, request: FleetRequest, current: _Pass, hold: Hold) -> None:
     current.unserved += request.claims
-    world.telemetry.count("LaunchesHeldBack", len(request.claims))
-    reason = "held back by MaxLaunchesPerMinute or MaxDollarsPerHour"
-    errands.report_failure(world, current.decision, request.node_pool, request.claims, reason, {})
+    brakes.tell(world, hold, request.node_pool, len(request.claims))
+    errands.report_failure(
+        world, current.decision, request.node_pool, request.claims, hold.message, {}
+    )
 
 
 def _report_refused(world: World, refused: Sequence[Refused], current: _Pass) -> None:

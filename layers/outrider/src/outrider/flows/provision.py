@@ -20,7 +20,7 @@ from outrider.core.records import Lease
 from outrider.core.scheduling.plan import pending, plan
 from outrider.core.scheduling.result import Plan, Rejection
 from outrider.errors import ClusterError
-from outrider.flows import catalog, launch, lease, mode
+from outrider.flows import brakes, catalog, launch, lease, mode
 from outrider.flows import standing as standing_wishes
 from outrider.flows.decisions import LISTED, decision_id, publish
 from outrider.flows.planning import catalog_now, patience, policy_of, report_invalid
@@ -105,6 +105,7 @@ def _serve(
     else:
         _tell_what_would_be(world, made, state, standing)
     _tell(world, made, state)
+    brakes.tell_paused(world, state, [rejection.pod for rejection in made.rejections])
     return state
 
 

@@ -73,7 +73,8 @@ class Surroundings:
     """All that a request depends on besides the launches.
 
     `subnets` are by node class, the unavailable ones left out; `images` by pod; `attempt` makes the
-    tokens of a second try differ from the first's.
+    tokens of a second try differ from the first's; `at_once` is how many nodes one request of a
+    NodePool may ask for where a brake says so, gangs excepted.
     """
 
     cluster: ClusterIdentity
@@ -85,6 +86,7 @@ class Surroundings:
     seeds: tuple[Seed, ...] = ()
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     attempt: int = 0
+    at_once: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ def requests(orders: Iterable[Order], around: Surroundings) -> Requests:
     benches = _benches(around)
     for group in _alike(orders, around):
         try:
-            made += [_request(part, around, room, benches) for part in _parts(group)]
+            made += [_request(part, around, room, benches) for part in _parts(group, around)]
         except (_Impossible, InvalidManifest) as problem:
             refused += [Refused(order, str(problem)) for order in group]
     return Requests(tuple(made), tuple(refused))
@@ -262,10 +264,11 @@ def _images(launch: Launch, around: Surroundings) -> frozenset[str]:
     )
 
 
-def _parts(group: Sequence[Order]) -> Iterable[Sequence[Order]]:
+def _parts(group: Sequence[Order], around: Surroundings) -> Iterable[Sequence[Order]]:
     if group[0].launch.gang:
         return (group,)
-    return (group[at : at + MAX_INSTANCES] for at in range(0, len(group), MAX_INSTANCES))
+    most = min(MAX_INSTANCES, around.at_once.get(group[0].launch.node_pool, MAX_INSTANCES))
+    return (group[at : at + most] for at in range(0, len(group), most))
 
 
 def _request(

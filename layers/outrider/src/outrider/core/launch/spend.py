@@ -15,14 +15,18 @@ from outrider.core.catalog.instancetype import Catalog
 from outrider.core.clusterstate import ClusterState
 
 
-def running_per_hour(state: ClusterState, catalog: Catalog) -> float:
-    """Return the price of every machine of ours in *state*."""
+def running_per_hour(state: ClusterState, catalog: Catalog, pool: str = "") -> float:
+    """Return the price of every machine of ours in *state*, or of one *pool*'s."""
     prices = {
         (kind.name, offering.zone, offering.capacity_type): offering.price_per_hour
         for kind in catalog.instance_types
         for offering in kind.offerings
     }
-    return sum(_price(found, prices) for found in _machines(state))
+    return sum(
+        _price(found, prices)
+        for found in _machines(state)
+        if pool in {"", found.get(labels.NODEPOOL)}
+    )
 
 
 def _machines(state: ClusterState) -> Iterable[Mapping[str, str]]:
