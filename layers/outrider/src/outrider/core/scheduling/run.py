@@ -119,16 +119,17 @@ class Run:
         if ask.tied:
             mask &= self.topology.open_places(ask)
         promised = self.problem.nominated.get(pod)
-        if promised is not None and mask[promised] and self._takes(promised, ask):
-            self._put(pod, ask, promised)
+        if promised is not None and mask[promised] and self.takes(promised, ask):
+            self.put(pod, ask, promised)
             return True
         for node in np.flatnonzero(mask).tolist():
-            if self._takes(node, ask):
-                self._put(pod, ask, node)
+            if self.takes(node, ask):
+                self.put(pod, ask, node)
                 return True
         return False
 
-    def _takes(self, node: int, ask: Ask) -> bool:
+    def takes(self, node: int, ask: Ask) -> bool:
+        """Return whether ports and volumes on the existing *node* leave a pod of *ask* alone."""
         place = self.problem.table.places[node]
         if ask.ports and conflict(ask.ports, (*place.ports, *self.place_ports.get(node, ()))):
             return False
@@ -137,7 +138,8 @@ class Run:
             return over_limit(attached, own, ask.volumes, place.volume_limits) is None
         return True
 
-    def _put(self, pod: int, ask: Ask, node: int) -> None:
+    def put(self, pod: int, ask: Ask, node: int) -> None:
+        """Put *pod* on the existing *node*, which takes it."""
         self.room[node] -= ask.request
         self.placements[pod] = node
         if ask.ports:
@@ -150,6 +152,13 @@ class Run:
                 counts[driver] = counts.get(driver, 0) + count
             self.place_volumes[node] = (attached | ask.volumes.shared, counts)
         self.topology.placed_on_node(ask, node)
+
+    def move(self, pod: int, ask: Ask, node: int) -> None:
+        """Move *pod*, which no neighbour counts and which has no ports and no volumes, to another
+        existing *node*, which takes it."""
+        self.room[self.placements[pod]] += ask.request
+        self.room[node] -= ask.request
+        self.placements[pod] = node
 
     # Planned nodes.
 

@@ -17,9 +17,11 @@ from dataclasses import dataclass, replace
 from outrider.apis.labels import CAPACITY_TYPE, SPOT
 from outrider.core.scheduling import queue
 from outrider.core.scheduling.bins import Contents
-from outrider.core.scheduling.demand import Ask, PodClass
+from outrider.core.scheduling.demand import Ask
+from outrider.core.scheduling.optimise import places
 from outrider.core.scheduling.optimise.bound import lower_bound
 from outrider.core.scheduling.optimise.greedy import Greedy
+from outrider.core.scheduling.optimise.places import Filled
 from outrider.core.scheduling.optimise.worth import planned_price, shown_price
 from outrider.core.scheduling.problem import Problem
 from outrider.core.scheduling.run import Run
@@ -135,23 +137,35 @@ def _rivals(
     problem: Problem, contents: Contents, order: Sequence[int], expired: Expired
 ) -> Iterator[Solution]:
     many = len(order) > _MANY
+    fillings = places.fillings(problem, contents, order)
+    if many:
+        fillings = [max(fillings, key=lambda filled: filled.worth)]
     for careful in (False, True) if len(order) > _FEW else ():
         if careful and (many or not _is_delicate(problem)):
             break
         own = Contents(problem) if many else contents
-        solution = _by_patterns(problem, own, order, expired, careful=careful)
-        if solution is None:
-            break
-        yield solution
-        if solution.bound is not None and not solution.left:
-            return  # nothing ties the pods: greedy has not been seen to beat the kernel then
+        for filled in fillings:
+            solution = _by_patterns(problem, own, filled, expired, careful=careful)
+            if solution is None:
+                break
+            yield solution
+            if solution.bound is not None and not solution.left:
+                return  # nothing ties the pods: greedy has not been seen to beat the kernel then
     if many:
         return
     for orders in (order, queue.by_accelerators(problem.pods, order)):
-        run = Run.of(problem, contents)
-        greedy = Greedy(run, problem.policy.node_cost_per_hour)
-        left = queue.drain(orders, problem.classes, greedy.place, problem.hopeless, expired)
-        yield Solution(run, left, "greedy")
+        yield _by_greed(Run.of(problem, contents), orders, expired)
+        for filled in fillings[1:]:
+            rest = [pod for pod in orders if pod in filled.waiting]
+            yield _by_greed(filled.begun(problem, contents), rest, expired)
+
+
+def _by_greed(run: Run, order: Sequence[int], expired: Expired) -> Solution:
+    """Return what greedy makes of the pods of *order* where *run* stands."""
+    problem = run.problem
+    greedy = Greedy(run, problem.policy.node_cost_per_hour)
+    left = queue.drain(order, problem.classes, greedy.place, problem.hopeless, expired)
+    return Solution(run, left, "greedy")
 
 
 def _is_delicate(problem: Problem) -> bool:
@@ -165,7 +179,7 @@ def _is_delicate(problem: Problem) -> bool:
 def _by_patterns(
     problem: Problem,
     contents: Contents,
-    order: Sequence[int],
+    filled: Filled,
     expired: Expired,
     *,
     careful: bool,
@@ -180,30 +194,14 @@ def _by_patterns(
     except ModuleNotFoundError:
         return None
     for zonal in (True, False):
-        run = Run.of(problem, contents)
-        waiting = _after_places(run, order)
+        run = filled.begun(problem, contents)
         patterns = Patterns(run, careful, zonal)
-        patterns.fill(waiting, expired)
+        patterns.fill(filled.waiting, expired)
         if not patterns.broken:
             break
     done = {pod for known in run.bins for pod in known.members}
-    rest = [pod for pod in waiting if pod not in done]
+    rest = [pod for pod in filled.waiting if pod not in done]
     greedy = Greedy(run, problem.policy.node_cost_per_hour)
     left = queue.drain(rest, problem.classes, greedy.place, problem.hopeless, expired)
     stage = "patterns" if len(rest) == len(left) else "patterns+greedy"
     return Solution(run, left, stage, patterns.bound)
-
-
-def _after_places(run: Run, order: Sequence[int]) -> dict[int, Ask]:
-    """Put the pods of *order* on existing nodes; return those left, each with its first ask that
-    anything could meet, else the last."""
-    problem = run.problem
-    hopeful: dict[PodClass, Ask] = {}
-    for known in dict.fromkeys(map(problem.classes.__getitem__, order)):
-        hopeful[known] = next(
-            (ask for ask in known.asks if not problem.hopeless(ask)), known.asks[-1]
-        )
-    asks = {pod: hopeful[problem.classes[pod]] for pod in order}
-    if not problem.table.size:
-        return asks
-    return {pod: ask for pod, ask in asks.items() if not run.place_on_node(pod, ask)}
