@@ -31,7 +31,9 @@ def main(arguments: list[str]) -> int:
     def said(text: str) -> None:
         print(f"[{time.process_time():7.1f} s CPU] {text}", file=sys.stderr, flush=True)
 
-    tally = run(Weather(nodes=chosen.nodes, hours=chosen.hours, seed=chosen.seed), said)
+    waves = max(1, round(chosen.hours * usual.waves / usual.hours))
+    weather = Weather(nodes=chosen.nodes, hours=chosen.hours, seed=chosen.seed, waves=waves)
+    tally = run(weather, said)
     print("\n".join(tally.lines()))
     for promise, broken in tally.broken.items():
         print(f"BROKEN: {promise}")

@@ -209,7 +209,9 @@ class IntentLedger(FakeLedger):
             raise AlreadyDone(intent.client_token)
         self.written[intent.client_token] = intent
 
-    def intents(self, *, since: datetime | None = None) -> tuple[Intent, ...]:
+    def intents(
+        self, *, since: datetime | None = None, unfinished: bool = False
+    ) -> tuple[Intent, ...]:
         """Return the intents."""
         self.recorder.note("ledger", "intents")
         return tuple(self.written.values())

@@ -91,7 +91,7 @@ def recover(
     """
     now = world.clock.now()
     outcomes = []
-    for intent in world.ledger.intents(since=now - timedelta(days=1)):
+    for intent in world.ledger.intents(since=now - timedelta(days=1), unfinished=True):
         age = now - (intent.at or now)
         if intent.state != "intended" or age < older_than:
             continue

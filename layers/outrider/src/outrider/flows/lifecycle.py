@@ -350,7 +350,7 @@ def _collect(world: World, state: ClusterState, instances: Iterable[Instance]) -
     now = world.clock.now()
     promised = [
         intent.decision
-        for intent in world.ledger.intents(since=now - errands.TOO_OLD)
+        for intent in world.ledger.intents(since=now - errands.TOO_OLD, unfinished=True)
         if intent.state == "intended"
     ]
     for orphan in orphans(state, instances, now, promised=promised):

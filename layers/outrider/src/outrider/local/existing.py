@@ -27,6 +27,7 @@ from outrider.local.kube.client import HttpClient, connection
 from outrider.local.kube.gateway import Answer, HttpRequest
 from outrider.local.kube.kubelets import Faults, Kubelets
 from outrider.local.kube.listener import Authority, Listener
+from outrider.local.kube.nearby import Respond
 from outrider.local.server import Reply
 from outrider.local.timeline import Timeline
 
@@ -66,7 +67,7 @@ class ExistingCluster:
         self._follow = partial(chronicle.follow, client)
         self._machines = Machines(name, self.kubelets, instances)
         self.url = ""
-        self.respond = None
+        self.respond: Respond | None = None
         self.ca_pem = self._authority.pem
 
     def start(self) -> None:

@@ -259,17 +259,20 @@ class Ledger:
         """Record what CreateFleet gave."""
         self._table.put(self._intent_row(replace(intent, at=intent.at or self._now())))
 
-    def intents(self, *, since: datetime | None = None) -> tuple[Intent, ...]:
-        """Return intents, newest last."""
-        rows = (
-            self._table.query("intent")
-            if since is None
-            else self._table.query(
-                "intent",
-                only="#at >= :since",
-                names=("at",),
-                values={":since": stamp(since)},
-            )
+    def intents(
+        self, *, since: datetime | None = None, unfinished: bool = False
+    ) -> tuple[Intent, ...]:
+        """Return intents, newest last: those *since* then, those that are *unfinished*."""
+        wanted: dict[str, tuple[str, Any]] = {}
+        if since is not None:
+            wanted["at"] = ">=", stamp(since)
+        if unfinished:
+            wanted["state"] = "=", "intended"
+        rows = self._table.query(
+            "intent",
+            only=" AND ".join(f"#{name} {is_} :{name}" for name, (is_, _) in wanted.items()),
+            names=tuple(wanted),
+            values={f":{name}": value for name, (_, value) in wanted.items()},
         )
         found = [_intent(row) for row in rows]
         kept = [one for one in found if since is None or (one.at is not None and one.at >= since)]
