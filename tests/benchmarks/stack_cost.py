@@ -366,7 +366,7 @@ def rows(bill: Bill) -> list[tuple[str, str, str]]:
 def main() -> int:
     """Print the table; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_AsIs)
-    parser.add_argument("--markdown", action="store_true", help="as docs/operations.md has it")
+    parser.add_argument("--markdown", action="store_true", help="as docs/deploy.md has it")
     parser.add_argument("--minutes", type=int, default=60, help="how long to idle")
     parser.add_argument("--launches", type=int, default=12, help="how many nodes to launch")
     wanted = parser.parse_args()
