@@ -139,6 +139,8 @@ def test_a_class_that_selects_nothing_says_what_to_fix(
     stage.expect("a verdict on the class", 120, conditions)
     assert conditions()[kind]["status"] == "False"
     assert "SelectorTerms select no" in conditions()[kind]["message"]
+    tagged = "there are some with karpenter.sh/discovery local" in conditions()[kind]["message"]
+    assert tagged is (kind != "AMIsReady")
     stage.cloud.run(60)
     assert any("bare" in one["message"] for one in stage.told("FailedScheduling", "a"))
     assert launched(stage) == []

@@ -88,7 +88,8 @@ def assemble(settings: Settings) -> World:
     from outrider.flows.ports import World
 
     session = Session(settings.region)
-    cloud = Ec2(session, settings.cluster, settings.stack, clock.now)
+    tag = settings.discovery_tag
+    cloud = Ec2(session, settings.cluster, settings.stack, clock.now, discovery_tag=tag)
     machines = {"drain": settings.drain_machine_arn, "seed": settings.seed_machine_arn}
     return World(
         settings=settings,

@@ -8,6 +8,8 @@ cluster. Refuses to decide: what a selector found becomes a status in `core.laun
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -41,7 +43,13 @@ class Cloud:
     """The account as one cluster's stack sees it."""
 
     def __init__(
-        self, session: Session, cluster: str, stack: str, now: Callable[[], datetime]
+        self,
+        session: Session,
+        cluster: str,
+        stack: str,
+        now: Callable[[], datetime],
+        *,
+        discovery_tag: str = "",
     ) -> None:
         owner = tags.owned_by(cluster, stack)
         found_by = {
@@ -51,6 +59,7 @@ class Cloud:
         self._session = session
         self._cluster = cluster
         self._now = now
+        self._discovery_tag = discovery_tag
         self._owner = found_by
         self._templates = Templates(session)
         self._instances = Instances(session, found_by)
@@ -177,7 +186,7 @@ class Cloud:
             lambda: profiles.resolve(self._session, self._cluster, self._owner, node_class),
             (None, None),
         )
-        return Found(
+        found = Found(
             subnets=asked(
                 readiness.SUBNETS,
                 lambda: network.subnets(self._session, spec.subnet_selector_terms),
@@ -198,6 +207,20 @@ class Cloud:
             ),
             refused=refused,
         )
+        return replace(found, tagged=self._tagged(found))
+
+    def _tagged(self, found: Found) -> dict[str, str]:
+        """Return what has the discovery tag, where selectors found nothing: a help, no more."""
+        empty = {
+            readiness.SUBNETS: "" if found.subnets else "subnets",
+            readiness.SECURITY_GROUPS: "" if found.security_groups else "security_groups",
+        }
+        told: dict[str, str] = {}
+        for condition, kind in empty.items():
+            if self._discovery_tag and kind and condition not in found.refused:
+                with suppress(CloudError):
+                    told[condition] = network.tagged(self._session, kind, self._discovery_tag)
+        return {condition: values for condition, values in told.items() if values}
 
     # --- seeding ----------------------------------------------------------------------------------
 

@@ -47,6 +47,14 @@ def security_groups(session: Session, terms: Iterable[Any]) -> tuple[tuple[str, 
     return tuple(sorted(found.items()))
 
 
+def tagged(session: Session, kind: str, tag: str) -> str:
+    """Return `tag value or value` for the *kind* ("subnets", "security_groups") that have *tag*."""
+    key = {"subnets": "Subnets", "security_groups": "SecurityGroups"}[kind]
+    entries = _pages(session, f"describe_{kind}", key, tag_filters({tag: "*"}))
+    values = {one["Value"] for entry in entries for one in entry["Tags"] if one["Key"] == tag}
+    return f"{tag} {' or '.join(sorted(values))}" if values else ""
+
+
 def term_filters(term: Any, id_filter: str, name_filter: str = "") -> list[Json]:
     """Return the Describe filters that say what a selector *term* says."""
     if getattr(term, "id", None):

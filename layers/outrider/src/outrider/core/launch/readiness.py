@@ -36,7 +36,11 @@ AVAILABILITY_ZONE = re.compile(r"[a-z]+(-[a-z]+)+-\d+[a-z]")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a node class's selectors give now; *refused* says, by condition, what AWS refused."""
+    """What a node class's selectors give now.
+
+    *refused* says, by condition, what AWS refused; *tagged* which values the stack's DiscoveryTag
+    has on what a selector that found nothing could have found.
+    """
 
     subnets: tuple[Subnet, ...] = ()
     security_groups: tuple[tuple[str, str], ...] = ()
@@ -45,6 +49,7 @@ class Found:
     role_arn: str | None = None
     reservations: tuple[Json, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    tagged: Mapping[str, str] = field(default_factory=dict)
 
 
 def status(
@@ -114,7 +119,8 @@ def _subnets(node_class: EC2NodeClass, found: Found) -> str:
         return f"{'; '.join(elsewhere)}: let subnetSelectorTerms leave such subnets out"
     if found.subnets:
         return ""
-    return f"subnetSelectorTerms select no subnet ({_terms(node_class.spec.subnet_selector_terms)})"
+    terms = _terms(node_class.spec.subnet_selector_terms)
+    return f"subnetSelectorTerms select no subnet ({terms}){_instead(SUBNETS, found)}"
 
 
 def _out_of_scope(subnet: Subnet) -> str:
@@ -130,7 +136,13 @@ def _groups(node_class: EC2NodeClass, found: Found) -> str:
     if found.security_groups:
         return ""
     terms = _terms(node_class.spec.security_group_selector_terms)
-    return f"securityGroupSelectorTerms select no security group ({terms})"
+    instead = _instead(SECURITY_GROUPS, found)
+    return f"securityGroupSelectorTerms select no security group ({terms}){instead}"
+
+
+def _instead(kind: str, found: Found) -> str:
+    """Return what could have been meant, by the tag that this account is told apart with."""
+    return f"; there are some with {found.tagged[kind]}" if kind in found.tagged else ""
 
 
 def _amis(node_class: EC2NodeClass, found: Found) -> str:
