@@ -98,6 +98,25 @@ def test_the_standing_intent_wins(ledger: Ledger) -> None:
     assert standing.request == {"call": {"ClientToken": "token-1"}}
 
 
+def test_intents_by_age_and_end(ledger: Ledger, clock: Clock) -> None:
+    """Only those that are asked for come back: since a moment, and where asked, unfinished."""
+    lease = ledger.acquire("a", 3600)
+    assert lease is not None
+    ledger.intend(_intent("old"), lease)
+    clock.sleep(600)
+    ledger.intend(_intent("open"), lease)
+    done = ledger.intend(_intent("done"), lease)
+    ledger.settle(replace(done, state="launched"))
+
+    def tokens(**asked: Any) -> set[str]:
+        return {one.client_token for one in ledger.intents(**asked)}
+
+    assert tokens() == {"old", "open", "done"}
+    assert tokens(since=clock.now()) == {"open", "done"}
+    assert tokens(unfinished=True) == {"old", "open"}
+    assert tokens(since=clock.now(), unfinished=True) == {"open"}
+
+
 def test_marks_grow_with_each_strike(ledger: Ledger, clock: Clock) -> None:
     """A pool is shut for three minutes, then for longer each time it refuses again."""
     ledger.mark([POOL], clock.now())

@@ -52,7 +52,7 @@ class Memory:
         It answers as `manifest.parse` does. Where the *whole* list is read, what is not met on the
         way is forgotten.
         """
-        before = self._lists.get(path, {})
+        before = self._lists.setdefault(path, {})
         if whole or len(before) > MOST_OF_PARTS:
             now: Known = {}
             self._lists[path] = now
