@@ -17,7 +17,16 @@ from outrider.core.records import Lease
 from outrider.core.scheduling.plan import pending, plan
 from outrider.core.scheduling.result import Plan
 from outrider.core.seeding import Seed, State
-from outrider.errors import CloudError, NotFound, NotHolder, Throttled
+from outrider.errors import (
+    CloudError,
+    ClusterError,
+    Conflict,
+    Gone,
+    NotFound,
+    NotHolder,
+    Throttled,
+    Unreachable,
+)
 from outrider.flows import errands, launch
 from outrider.flows.planning import catalog_now, policy_of
 from tests.support.launches import ZONES, nodeclass
@@ -358,6 +367,39 @@ def test_a_plan_outpaced_at_any_call_is_made_again(call: int) -> None:
     assert len(made.cloud.found) <= 3
     made.pass_time(46)
     _until_done(made, "again")  # the minute tick
+    _one_node_a_pod(made)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Conflict("somebody else wrote", 409),
+        Gone("the place has expired", 410),
+        ClusterError("too many requests", 429),
+        ClusterError("internal error", 500),
+        Unreachable("no answer"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize(
+    "method",
+    [
+        "create_nodeclaim",
+        "patch_nodeclaim",
+        "patch_nodeclaim_status",
+        "delete_nodeclaim",
+        "release_nodeclaim",
+        "event",
+    ],
+)
+def test_a_sick_api_server_loses_and_doubles_nothing(method: str, error: ClusterError) -> None:
+    """Whatever it answers to whichever write, the next invocations finish what was begun."""
+    made = _cascade()
+    made.recorder.fail(method, error)
+    with suppress(ClusterError):
+        _launch(made)
+    made.pass_time(46)
+    _until_done(made, "again")
     _one_node_a_pod(made)
 
 
