@@ -39,3 +39,20 @@ def test_two_lines_a_kind_where_it_is_narrow(capsys: pytest.CaptureFixture[str])
     for said in ("general-purpose", "shop/web", "ways to buy", "InsufficientResources"):
         assert said in text
     assert "3 of 4 pods placed" in text
+
+
+def test_the_closing_line_says_what_first_fit_would_cost(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Beside the price stands first fit's for the same pods, and what is saved."""
+    large = b.instance_type("large", cpu="8", memory="32Gi", offerings=[b.offering(price=1.0)])
+    small = b.instance_type("small", cpu="2", memory="8Gi", offerings=[b.offering(price=0.1)])
+    pods = [b.pod(f"p{index}", cpu="2") for index in range(4)]
+    documents, goods = (b.nodepool("pool"), *pods), b.catalog(large, small)
+    cost = planned(*documents, catalog=goods, strategy="cost").plan
+    plain = planned(*documents, catalog=goods, strategy="first-fit").plan
+    assert cost.first_fit_per_hour == plain.price_per_hour
+    assert plain.first_fit_per_hour is None
+    print_plan(cost, shown(cost, 4, {})["summary"])
+    closing = capsys.readouterr().out.splitlines()[-1]
+    assert closing == "First fit would pay $1.0000/h for the same pods: $0.6000/h saved, 60%"

@@ -20,10 +20,11 @@ LISTED = 3
 WIDE = 140  # where nobody says how wide the paper is
 ROOMY = 120  # the table folds its cells below this
 GIB = 1024**3
+_SHOWN = 0.00005  # less than this is no dollars in four digits
 
 
 def print_plan(answer: Plan, summary: Mapping[str, Any], width: int | None = None) -> None:
-    """Print *answer* and, as the closing line, what its *summary* says.
+    """Print *answer*, what its *summary* says, and as the closing line what first fit would cost.
 
     On paper narrower than the table wants (a terminal's *width* is its own), a kind of node is two
     lines instead of a row.
@@ -49,7 +50,7 @@ def print_plan(answer: Plan, summary: Mapping[str, Any], width: int | None = Non
             console.print(f"  [bold]{_listed(pods)}[/bold]")
             for node_pool, message, code in why:
                 console.print(f"    {node_pool or 'no NodePool'}: {message} ({code})")
-    console.print(_closing(summary))
+    console.print(_closing(summary) + _saving(answer))
 
 
 def _table(answer: Plan) -> Table:
@@ -144,4 +145,18 @@ def _closing(summary: Mapping[str, Any]) -> str:
     return (
         f"{summary['placed']} of {summary['pods']} pods placed, {summary['launches']} launches, "
         f"${price:,.4f}/h ({summary['strategy']}, {summary['stage']}{proof})"
+    )
+
+
+def _saving(answer: Plan) -> str:
+    """Return a line of what first fit would be paid for the same pods, "" where nobody knows."""
+    plain = answer.first_fit_per_hour
+    if not plain:
+        return ""
+    saved = plain - answer.price_per_hour
+    if saved < _SHOWN:
+        return f"\nFirst fit would pay as much for the same pods: ${plain:,.4f}/h"
+    return (
+        f"\nFirst fit would pay ${plain:,.4f}/h for the same pods: "
+        f"${saved:,.4f}/h saved, {saved / plain:.0%}"
     )

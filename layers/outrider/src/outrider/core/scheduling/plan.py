@@ -355,6 +355,7 @@ def _worded(
         strategy=policy.strategy,
         stage="optimal" if done and policy.strategy != FIRST_FIT else answer.solution.stage,
         lower_bound_per_hour=None if bound is None else min(bound, price),
+        first_fit_per_hour=answer.solution.first_fit,
     )
 
 

@@ -117,7 +117,11 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do for the pods that were asked about."""
+    """What to do for the pods that were asked about.
+
+    `first_fit_per_hour` is what first fit would be paid for the same pods, None where it was not
+    planned beside the plan or leaves out others.
+    """
 
     placements: tuple[Placement, ...]
     launches: tuple[Launch, ...]
@@ -125,6 +129,7 @@ class Plan:
     strategy: str
     stage: str
     lower_bound_per_hour: float | None = None
+    first_fit_per_hour: float | None = None
 
     @property
     def price_per_hour(self) -> float:

@@ -41,12 +41,14 @@ _LOOSE = 1.003
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """One complete answer: a run, who is left with which ask, who found it, and the bound."""
+    """One complete answer: a run, who is left with which ask, who found it, the bound, and what
+    first fit is paid for the same pods."""
 
     run: Run
     left: Mapping[int, Ask]
     stage: str
     bound: float | None = None
+    first_fit: float | None = None
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -84,13 +86,18 @@ def best(
         if (found.run.price_per_hour <= bound + _CLOSE and not found.left) or expired():
             break
     # The bound is over plans that place the same pods as the one that is taken.
-    if found.left.keys() != plain.left.keys():
+    same = found.left.keys() == plain.left.keys()
+    if not same:
         bound = lower_bound(problem, _placed(found))
         settled = False
     is_loose = len(order) > _FEW and found.run.price_per_hour > bound * _LOOSE
     if problem.policy.prove and is_loose and not settled and not expired():
         bound = max(bound, _proven(found, expired))
-    return replace(found, bound=min(bound, found.run.price_per_hour))
+    return replace(
+        found,
+        bound=min(bound, found.run.price_per_hour),
+        first_fit=shown_price(plain.run) if same else None,
+    )
 
 
 def with_bound(solution: Solution) -> Solution:
