@@ -8,12 +8,15 @@ labels, finalizers, provider ids, conditions. No node may be restarted, no pod m
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from outrider.apis import labels
+from outrider.cli.main import main
 from tests.support.stage import Stage, deployment, karpenter_lease, pod, pool, staged
 
 pytestmark = pytest.mark.e2e
@@ -121,6 +124,9 @@ def test_karpenters_nodes_are_adopted_where_they_stand(stage: Stage) -> None:
 
     pass_beside_karpenter(stage, 300)
     assert identities(stage) == before
+    (told,) = stage.decided("ReportMade")
+    assert (told["watching"], told["nodesAsIs"]) == ("a Karpenter is live", 3)
+    assert told["pricePerHour"] >= told["plannedPricePerHour"] > 0
     assert not [one for one in stage.machines() if labels.MANAGED_BY in tags_of(one)]
 
     stage.delete(*LEASE)
@@ -133,6 +139,34 @@ def test_karpenters_nodes_are_adopted_where_they_stand(stage: Stage) -> None:
     assert identities(stage) == before
     assert not stage.decided("DisruptionDecided")
     assert not stage.decided("NodeTerminated")
+
+
+def test_the_report_reads_the_live_cluster(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`outrider report --kubeconfig` compares what runs, and writes nothing to the cluster."""
+    stage.apply(pool("mine"), deployment("web", "mine", 2))
+    stage.expect("two pods run", 300, lambda: stage.running() == 2)
+    settled(stage, 2)
+    kubeconfig, page = tmp_path / "kubeconfig", tmp_path / "report.html"
+    kubeconfig.write_text(stage.cloud.kube.kubeconfig())
+    before = {name: one["metadata"]["resourceVersion"] for name, one in _everything(stage)}
+    with pytest.raises(SystemExit) as ended:
+        main(["report", "--kubeconfig", str(kubeconfig), "--html", str(page), "-o", "json"])
+    assert not ended.value.code
+    told = json.loads(capsys.readouterr().out)
+    assert {line["name"] for line in told["nodes"]} == {
+        claim["status"]["nodeName"] for claim in stage.claims()
+    }
+    assert told["pods"]["replanned"] == 2
+    assert page.read_text().startswith("<!doctype html>")
+    assert {name: one["metadata"]["resourceVersion"] for name, one in _everything(stage)} == before
+
+
+def _everything(stage: Stage) -> Iterator[tuple[str, Json]]:
+    for storage in ("nodes", "nodeclaims.karpenter.sh", "nodepools.karpenter.sh", "pods"):
+        for one in stage.all(storage):
+            yield f"{storage}/{one['metadata']['name']}", one
 
 
 def test_an_adopted_node_is_cared_for(stage: Stage) -> None:

@@ -39,7 +39,8 @@ def test_a_day_has_one_report(fake: FakeWorld) -> None:
     assert [one["instanceType"] for one in told["instead"]] == ["m5.large"]
     assert told["watching"] == "the mode is observe"
     assert fake.telemetry.total("ShadowPricePerHour") == pytest.approx(0.8)
-    assert fake.telemetry.total("ShadowPlannedPricePerHour") == told["plannedPricePerHour"]
+    planned = fake.telemetry.total("ShadowPlannedPricePerHour")
+    assert planned == pytest.approx(told["plannedPricePerHour"])
     fake.clock.at += timedelta(days=1)
     disrupt.disrupt(TICK, fake.world)
     assert len(fake.bus.of("ReportMade")) == 2

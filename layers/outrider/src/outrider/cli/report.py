@@ -81,7 +81,7 @@ def command(
 
         html.write_text(page(document), encoding="utf-8")
     if output == "json":
-        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
     else:
         _tables(document)
         if html is not None:

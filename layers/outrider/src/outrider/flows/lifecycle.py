@@ -26,6 +26,7 @@ from outrider.core.launch import nodeclaim
 from outrider.core.lifecycle import Due, Limits, Stage, Verdict, judge, orphans, release_order
 from outrider.core.promises import planned_pods
 from outrider.core.records import Instance, Reaction
+from outrider.core.stateversion import VERSION
 from outrider.errors import ClusterError, Gone, NotFound, OutriderError
 from outrider.flows import adoption, claims, decisions, errands, mode, pools, sweep
 from outrider.flows import joining as arrivals
@@ -292,7 +293,7 @@ def _drain(world: World, claim: NodeClaim, node: Node, reason: str) -> None:
         "drain",
         f"{decision}-{claim.instance_id}-{until}",
         {
-            "version": 1,
+            "version": VERSION,
             "cluster": world.settings.cluster,
             "decision": decision,
             "node": node.name,

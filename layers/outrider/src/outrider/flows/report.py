@@ -54,11 +54,11 @@ def _told(found: Comparison) -> dict[str, Any]:
     gone = [line for line in found.nodes if line.verdict is Verdict.GONE]
     new = [line for line in found.planned if line.verdict is Verdict.NEW]
     return {
-        "pricePerHour": found.price_per_hour,
-        "plannedPricePerHour": found.planned_price_per_hour,
-        "firstFitPricePerHour": found.first_fit_price_per_hour,
-        "lowerBoundPerHour": found.lower_bound_per_hour,
-        "savingsPerHour": found.saving_per_hour,
+        "pricePerHour": _money(found.price_per_hour),
+        "plannedPricePerHour": _money(found.planned_price_per_hour),
+        "firstFitPricePerHour": _money(found.first_fit_price_per_hour),
+        "lowerBoundPerHour": _money(found.lower_bound_per_hour),
+        "savingsPerHour": _money(found.saving_per_hour),
         "nodesAsIs": len(found.nodes),
         "nodesPlanned": len(found.nodes) - _compared(found) + len(found.planned),
         "nodes": [line.name for line in gone[:LISTED]],
@@ -74,10 +74,15 @@ def _told(found: Comparison) -> dict[str, Any]:
             for line in new[:LISTED]
         ],
         "constraints": [
-            {"family": cost.family, "costsPerHour": cost.costs_per_hour} for cost in found.costs
+            {"family": cost.family, "costsPerHour": _money(cost.costs_per_hour)}
+            for cost in found.costs
         ],
         "notes": list(found.notes),
     }
+
+
+def _money(amount: float | None) -> float | None:
+    return None if amount is None else round(amount, 9)
 
 
 def _compared(found: Comparison) -> int:
