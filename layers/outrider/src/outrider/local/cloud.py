@@ -24,7 +24,16 @@ from botocore.config import Config
 from urllib3 import HTTPResponse
 
 from outrider.errors import InvalidManifest
-from outrider.local import heap, images, library, mototags, mototime, patience, sandbox
+from outrider.local import (
+    heap,
+    images,
+    library,
+    motoqueues,
+    mototags,
+    mototime,
+    patience,
+    sandbox,
+)
 from outrider.local.account import ADMIN_KEY, NODE_ROLE_ARN, Desk, Network, furnish
 from outrider.local.alarms import Alarms, Metrics
 from outrider.local.aws import Endpoint
@@ -147,6 +156,7 @@ class Cloud:
         self._undo.append(library.install())
         self._undo.append(patience.install(self.clock, self._seed))
         self._undo.append(mototags.install())
+        self._undo.append(motoqueues.install())
         self.endpoint = Endpoint()
         self._undo.append(lambda: mototime.use(None))
         mototime.use(self.clock)

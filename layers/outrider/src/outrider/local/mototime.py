@@ -37,6 +37,13 @@ def _utcnow() -> real_datetime.datetime:
     return _now().replace(tzinfo=None)
 
 
+def _unix_time(at: real_datetime.datetime | None = None) -> float:
+    """Return an instant that is naive in UTC, or now, in seconds; moto's own takes four dates."""
+    if at is None:
+        return _now().timestamp()
+    return at.replace(tzinfo=real_datetime.UTC).timestamp()
+
+
 class _Datetime(real_datetime.datetime):
     """`datetime.datetime` whose now() is on the clock; naive answers are in UTC, as on AWS."""
 
@@ -152,12 +159,12 @@ _INTERPRETER = "moto.stepfunctions.parser"
 def install() -> None:
     """Put moto's time and the interpreter's threads on the clock; a second call changes nothing."""
     utils = importlib.import_module("moto.core.utils")
-    original = utils.utcnow
-    if original is not _utcnow:
-        utils.__dict__["utcnow"] = _utcnow
+    for called, ours in (("utcnow", _utcnow), ("unix_time", _unix_time)):
+        original = getattr(utils, called)
+        utils.__dict__[called] = ours
         for name, module in list(sys.modules.items()):
-            if name.startswith("moto.") and getattr(module, "utcnow", None) is original:
-                module.__dict__["utcnow"] = _utcnow
+            if name.startswith("moto.") and getattr(module, called, None) is original:
+                module.__dict__[called] = ours
     importlib.import_module(f"{_INTERPRETER}.models")
     originals: dict[Any, Any] = {
         id(real_datetime): _DATETIME,
