@@ -32,6 +32,7 @@ from outrider.flows.decisions import LISTED, publish
 from outrider.flows.ports import World
 
 TOO_OLD = timedelta(minutes=10)
+ROUNDED = timedelta(seconds=1)  # the API server's timestamps are whole seconds
 TEMPLATE_GONE = "InvalidLaunchTemplateName.NotFoundException"
 SNAPSHOT_GONE = "InvalidSnapshot.NotFound"
 JOIN_LOOK_SECONDS = 5
@@ -118,9 +119,11 @@ def outpaced(world: World, state: ClusterState, since: datetime) -> bool:
         for claim in intent.instances
         if claim not in known
     }
-    # Most of these were seen, and have gone since.
+    # Most of these were seen, and have gone since, or are of nodes that the plan is to replace.
+    first = since - ROUNDED
     return bool(unseen) and any(
-        claim.name in unseen for claim in world.cluster.machines().nodeclaims
+        claim.name in unseen and (claim.metadata.creation_timestamp or first) >= first
+        for claim in world.cluster.machines().nodeclaims
     )
 
 
