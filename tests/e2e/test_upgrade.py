@@ -182,7 +182,6 @@ def test_a_launch_begun_by_the_next_release_is_finished_by_this_one(
         stage.cloud.faults.set({"killAtCall": {"function": "provision", "call": 40}})
         stage.apply(pool("half"), pod("a", "half"))
         stage.expect("a kill", 30, lambda: killed(stage))
-    print(stage.entries("createFleet"), stage.claims("half"))
     stage.cloud.faults.set({})
     stage.expect_running("a")
     assert len(stage.machines()) == 1
