@@ -27,21 +27,21 @@ def in_one_order(
         counts[forced, np.arange(len(types))] = 1.0
         room -= problem.requests[forced].T
     compatible = problem.compatible[:, types]
-    for pod_class in order:
-        if available[pod_class] <= 0:
-            continue
+    part = np.empty(len(types))
+    for pod_class in order[available[order] > 0].tolist():
         request = problem.requests[pod_class]
+        asked = [(room[at], request[at]) for at in request.nonzero()[0].tolist()]
         take = available[pod_class] - counts[pod_class]
-        resources = request.nonzero()[0]
-        for resource in resources:
-            np.minimum(take, np.floor(room[resource] / request[resource]), out=take)
+        for free, amount in asked:
+            np.minimum(take, np.divide(free, amount, out=part), out=take)
+        np.floor(take, out=take)  # the least of whole parts is the whole part of the least
         np.maximum(take, 0.0, out=take)
         take *= compatible[pod_class]
         if not take.any():
             continue
         counts[pod_class] += take
-        for resource in resources:
-            room[resource] -= take * request[resource]
+        for free, amount in asked:
+            free -= np.multiply(take, amount, out=part)
     return counts.T
 
 
@@ -63,12 +63,13 @@ def in_own_order(problem: Problem, types: Ints, order: Ints, most: Floats, start
         pod_class = order[:, step]
         take = np.where(pod_class >= 0, left[pod_class, trials], 0.0)
         for resource in common:
-            np.fmin(take, np.floor(room[resource] / divisors[resource, pod_class]), out=take)
+            np.fmin(take, room[resource] / divisors[resource, pod_class], out=take)
         for which in rare:
             resource = which[pod_class]
             rows = np.flatnonzero((resource >= 0) & (take > 0))
             one, kind = resource[rows], pod_class[rows]
-            take[rows] = np.minimum(take[rows], np.floor(room[one, rows] / requests[one, kind]))
+            take[rows] = np.minimum(take[rows], room[one, rows] / requests[one, kind])
+        np.floor(take, out=take)
         np.maximum(take, 0.0, out=take)
         if not take.any():
             continue

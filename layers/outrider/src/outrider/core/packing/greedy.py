@@ -49,6 +49,13 @@ class Stock:
         within = np.floor(self.room[uses] / usage[uses]).min(initial=np.inf)
         return float(max(0.0, min(self.supply[bin_type], within)))
 
+    def on_sale(self, problem: Problem, types: Ints) -> Ints:
+        """Return those of *types* of which one more bin may be bought."""
+        left = types[self.supply[types] >= 1]
+        if not len(self.room):
+            return left
+        return left[(problem.usage[left] <= self.room).all(axis=1)]
+
     def take(self, problem: Problem, bin_type: int, times: float) -> None:
         """Buy *times* bins of *bin_type*."""
         self.supply[bin_type] -= times
@@ -56,7 +63,7 @@ class Stock:
 
     def sold_out(self, problem: Problem) -> bool:
         """Return whether no type at all can be bought any more."""
-        return not any(self.most(problem, kind) >= 1 for kind in range(len(self.supply)))
+        return not len(self.on_sale(problem, np.arange(len(self.supply))))
 
 
 def worth_alone(problem: Problem) -> Floats:
@@ -93,7 +100,7 @@ def cover(problem: Problem, worth: Floats, types: Ints, demand: Floats, stock: S
     hoped = np.full(problem.compatible.shape, np.inf)
     chosen: list[tuple[int, Floats, float]] = []
     while left.any():
-        open_now = types[[stock.most(problem, int(kind)) >= 1 for kind in types]]
+        open_now = stock.on_sale(problem, types)
         pod_class, which = np.nonzero(problem.compatible[:, open_now] & (left[:, None] > 0))
         if not len(pod_class):
             break

@@ -237,7 +237,8 @@ def shelf(
     """
     requirements = requirements_of(pool)
     base = base_rows(market, requirements, node_class)
-    types = _derived(market, base, node_class, facts, overlays)
+    goods = _goods(market, base, node_class, facts, overlays)
+    types = goods.types
     applicable = tuple(daemon for daemon in daemons if daemon.accepts(pool.taints))
     limits = pool.spec.limits
     limited = tuple(sorted(limits))
@@ -259,38 +260,85 @@ def shelf(
         daemons=applicable,
         daemon_codes=np.zeros(market.size, np.int32),
         daemon_sets=((),),
-        volume_slots=np.array([_slots(kind, node_class) for kind in types], np.int64),
+        volume_slots=goods.slots,
     )
-    _shapes(built, axis, devices_of)
+    _shapes(built, axis, goods, devices_of)
     return built
 
 
-def _derived(
+@dataclass(frozen=True, slots=True)
+class _Goods:
+    """The types of one market that one pool may launch, by type: None where it may not."""
+
+    types: tuple[InstanceType | None, ...]
+    slots: Amounts  # EBS volumes beside the node's own, or a very large number
+    _rooms: dict[tuple[str, ...], Amounts] = field(default_factory=dict)
+
+    def allocatable(self, axis: Axis, devices_of: Mapping[str, Resources]) -> Amounts:
+        """Return what a node of each type holds along *axis*, daemons included."""
+        if devices_of:
+            return _allocatable(self.types, axis, devices_of)
+        known = self._rooms.get(axis.names)
+        if known is None:
+            if len(self._rooms) >= _KEPT:
+                self._rooms.clear()
+            known = self._rooms[axis.names] = _allocatable(self.types, axis, devices_of)
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Derivations:
+    """What is derived already of one market for one node class: types, and the goods of pools."""
+
+    types: dict[int, InstanceType] = field(default_factory=dict)
+    goods: dict[bytes, _Goods] = field(default_factory=dict)
+
+
+def _goods(
     market: Market,
     base: Mask,
     node_class: EC2NodeClass | None,
     facts: ClusterFacts,
     overlays: Sequence[Overlay],
-) -> tuple[InstanceType | None, ...]:
-    wanted = set(market.row_type[base].tolist())
+) -> _Goods:
     giving = tuple(overlay for overlay in overlays if overlay.capacity)
-    known = _derivations(market, node_class, facts, giving)
+    derivations = _derivations(market, node_class, facts, giving)
+    wanted = np.zeros(len(market.types), bool)
+    wanted[market.row_type[base]] = True
+    key = wanted.tobytes()
+    known = derivations.goods.get(key)
+    if known is None:
+        if len(derivations.goods) >= _KEPT:
+            derivations.goods.clear()
+        types = tuple(
+            _derived(index, kind, node_class, facts, giving, derivations.types) if is_ours else None
+            for index, (kind, is_ours) in enumerate(zip(market.types, wanted.tolist(), strict=True))
+        )
+        slots = np.array([_slots(kind, node_class) for kind in types], np.int64)
+        known = derivations.goods[key] = _Goods(types, slots)
+    return known
 
-    def derived(index: int, kind: InstanceType) -> InstanceType:
-        if index not in known:
-            plain = derive(kind, node_class, facts)
-            extra = devices(kind, giving) if giving else {}
-            capacity = {**plain.capacity, **extra}
-            known[index] = replace(plain, capacity=capacity) if extra else plain
-        return known[index]
 
-    return tuple(
-        derived(index, kind) if index in wanted else None for index, kind in enumerate(market.types)
-    )
+def _derived(
+    index: int,
+    kind: InstanceType,
+    node_class: EC2NodeClass | None,
+    facts: ClusterFacts,
+    giving: tuple[Overlay, ...],
+    known: dict[int, InstanceType],
+) -> InstanceType:
+    """Return *kind* as *node_class* and overlays make it, and note it in *known*."""
+    if index not in known:
+        plain = derive(kind, node_class, facts)
+        extra = devices(kind, giving) if giving else {}
+        capacity = {**plain.capacity, **extra}
+        known[index] = replace(plain, capacity=capacity) if extra else plain
+    return known[index]
 
 
-_DERIVATIONS_KEPT = 8
-_derived_for: dict[tuple[int, int], tuple[object, dict[int, InstanceType]]] = {}
+_KEPT = 8
+"""So many markets and node classes, and so many pools and axes of each, are remembered."""
+_derived_for: dict[tuple[int, int], tuple[object, _Derivations]] = {}
 
 
 def _derivations(
@@ -298,20 +346,20 @@ def _derivations(
     node_class: EC2NodeClass | None,
     facts: ClusterFacts,
     giving: tuple[Overlay, ...],
-) -> dict[int, InstanceType]:
+) -> _Derivations:
     """Return what is derived already of *market* for one node class, to be filled up.
 
-    A plan derives every type once; disruption makes many plans of the same market.
+    A process that stays warm, and disruption, make many plans of the same market.
     """
     place = (id(market), id(node_class))
     known = _derived_for.get(place)
     if known is not None:
-        made_for, types = known
+        made_for, found = known
         if made_for == (_Same(market), _Same(node_class), facts, giving):
-            return types
-    for oldest in tuple(_derived_for)[: max(0, len(_derived_for) - _DERIVATIONS_KEPT + 1)]:
+            return found
+    for oldest in tuple(_derived_for)[: max(0, len(_derived_for) - _KEPT + 1)]:
         _derived_for.pop(oldest, None)
-    fresh: dict[int, InstanceType] = {}
+    fresh = _Derivations()
     _derived_for[place] = ((_Same(market), _Same(node_class), facts, giving), fresh)
     return fresh
 
@@ -355,7 +403,7 @@ def _slots(kind: InstanceType | None, node_class: EC2NodeClass | None) -> int:
     return max(kind.ec2.ebs_max_volumes - own, 0)
 
 
-def _shapes(shelf: Shelf, axis: Axis, devices_of: Mapping[str, Resources]) -> None:
+def _shapes(shelf: Shelf, axis: Axis, goods: _Goods, devices_of: Mapping[str, Resources]) -> None:
     """Fill in what a node of each type holds once its daemons have their share."""
     market = shelf.market
     shelf.daemon_codes, shelf.daemon_sets = _daemon_sets(shelf)
@@ -369,7 +417,7 @@ def _shapes(shelf: Shelf, axis: Axis, devices_of: Mapping[str, Resources]) -> No
     sets = len(shelf.daemon_sets)
     pairs = market.row_type.astype(np.int64) * sets + shelf.daemon_codes
     shapes, shape = numbered(pairs)
-    allocatable = _allocatable(shelf.types, axis, devices_of)
+    allocatable = goods.allocatable(axis, devices_of)
     shelf.overhead = overheads[shapes % sets]
     shelf.room = allocatable[shapes // sets] - shelf.overhead
     shelf.shape = shape.astype(np.int32)
