@@ -87,19 +87,29 @@ CLUSTER: dict[str, set[tuple[str, str, str]]] = {
         (*NODECLAIMS, "create"),
         ("karpenter.sh", "nodepools/finalizers", "update"),
     },
+    "create_nodeclaims": {
+        (*NODECLAIMS, "create"),
+        ("karpenter.sh", "nodepools/finalizers", "update"),
+    },
+    "tell_nodeclaims": {
+        (*NODECLAIMS, "patch"),
+        ("karpenter.sh", "nodeclaims/status", "patch"),
+    },
     "patch_nodeclaim": {(*NODECLAIMS, "patch")},
     "patch_nodeclaim_status": {("karpenter.sh", "nodeclaims/status", "patch")},
     "delete_nodeclaim": {(*NODECLAIMS, "delete")},
     "release_nodeclaim": {(*NODECLAIMS, "patch")},
     "patch_node": {("", "nodes", "patch")},
     "taint": {("", "nodes", "patch")},
+    "untaint_all": {("", "nodes", "patch")},
     "delete_node": {("", "nodes", "delete"), ("", "nodes", "patch")},
     "evict": {("", "pods/eviction", "create")},
     "delete_pod": {("", "pods", "delete")},
     "nominate": {("", "pods/status", "patch")},
+    "nominate_all": {("", "pods/status", "patch")},
     "event": {("", "events", "create"), ("", "events", "patch")},
 }
-READS = {"pending", "state", "node_state", "machines", "karpenter_is_live"}
+READS = {"pending", "waiting", "state", "node_state", "machines", "karpenter_is_live"}
 STATUS_KINDS = {
     "NodePool": ("karpenter.sh", "nodepools/status", "patch"),
     "EC2NodeClass": ("karpenter.k8s.aws", "ec2nodeclasses/status", "patch"),
