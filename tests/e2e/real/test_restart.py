@@ -65,6 +65,7 @@ def test_a_drain_survives_it(served: Town) -> None:
         "rounds of the drain",
         lambda: asked(served, "drain", "poddisruptionbudgets") > rounds + 2,
     )
+    assert not served.seen("podGone", since)
     served.plane.restart_apiserver()
     assert not served.seen("podGone", since)
     served.admin.must("PATCH", f"{budgets}/{BUDGET}", {"spec": {"maxUnavailable": 1}}, MERGE)
