@@ -136,9 +136,9 @@ def test_the_cheap_look(api: KubeAPI, cluster: KubeCluster) -> None:
 
 
 def test_a_node_and_what_is_on_it(api: KubeAPI, cluster: KubeCluster) -> None:
-    """A drain reads its own node's pods and nobody else's."""
-    api.apply(node("n1"), node("n2"), pod("a", "n1"), pod("b", "n2"), claim("c"))
-    state = cluster.node_state("n1")
+    """A drain reads its own node's pods and nobody else's, and the NodeClaims that it names."""
+    api.apply(node("n1"), node("n2"), pod("a", "n1"), pod("b", "n2"), claim("c"), claim("d"))
+    state = cluster.node_state("n1", ("c", "gone", "c"))
     assert [found.name for found in state.pods] == ["a"]
     assert [found.name for found in state.nodes] == ["n1"]
     assert [found.name for found in state.nodeclaims] == ["c"]

@@ -10,7 +10,7 @@ Not faked: the planner, the reactions, the rounds; flows run on the real core.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -150,10 +150,12 @@ class FakeCluster:
         self.recorder.note("cluster", "machines")
         return self.current.with_pods(())
 
-    def node_state(self, name: str) -> ClusterState:
-        """Return one node and what is on it."""
+    def node_state(self, name: str, nodeclaims: Collection[str] = ()) -> ClusterState:
+        """Return one node, what is on it, and the NodeClaims that are named."""
         self.recorder.note("cluster", "node_state", name)
-        return self.current.with_pods(self.current.pods_on(name))
+        around = self.current.with_pods(self.current.pods_on(name))
+        named = tuple(claim for claim in around.nodeclaims if claim.name in set(nodeclaims))
+        return replace(around, nodeclaims=named, _index={})
 
     def karpenter_is_live(self, now: datetime) -> bool:
         """Return whether a Karpenter lives."""

@@ -131,7 +131,7 @@ def wait_for_replacements(task: Task, world: World) -> Answer:
     if task.cancelled:
         return {"ready": True, "wait": 0}
     now = world.clock.now()
-    state = world.cluster.node_state(task.node)
+    state = world.cluster.node_state(task.node, task.replacements)
     standing = _replacements(task, state, now)
     if standing is Standing.LOST and task.deadline is None:
         _call_off(task, world, "its replacement did not come up")
@@ -150,7 +150,7 @@ def evict(task: Task, world: World) -> Answer:
     if task.cancelled:
         return {"done": True, "wait": 0, "round": number}
     now = world.clock.now()
-    state = world.cluster.node_state(task.node)
+    state = world.cluster.node_state(task.node, task.replacements)
     _make_good(task, state, world, older_than=FRESH)
     replaced = _replacements(task, state, now) is not Standing.COMING
     drain = Drain(task.node, task.begun, task.deadline, task.number, replaced)

@@ -46,8 +46,10 @@ class Cluster(Protocol):
     def state(self) -> ClusterState:
         """Return the cluster as it is now; malformed objects are left out and listed in it."""
 
-    def node_state(self, name: str) -> ClusterState:
-        """Return one Node, its pods and what holds them: the budgets, claims and attachments."""
+    def node_state(self, name: str, nodeclaims: Collection[str] = ()) -> ClusterState:
+        """Return one Node, its pods and what holds them: the budgets, claims and attachments; and
+        of the NodeClaims those that are named.
+        """
 
     def machines(self) -> ClusterState:
         """Return Nodes, NodeClaims, NodePools and node classes, without any pod."""

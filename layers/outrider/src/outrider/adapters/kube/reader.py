@@ -10,7 +10,7 @@ in the cluster. Refuses to know what a plan does with the state.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -87,7 +87,6 @@ AROUND_A_NODE: Mapping[str, str] = {
     "PersistentVolumeClaim": "",
     "PodDisruptionBudget": "",
     "VolumeAttachment": "",
-    "NodeClaim": "",
 }
 """What a drain has to see, a few times a minute for each node: the field selector of each list."""
 
@@ -131,14 +130,23 @@ class Reader:
         """Return the cluster as it is now; malformed objects are left out and listed in it."""
         return self._read(RESOURCES)
 
-    def node_state(self, name: str) -> ClusterState:
-        """Return one Node, its pods and what holds them: the budgets, claims and attachments."""
+    def node_state(self, name: str, nodeclaims: Collection[str] = ()) -> ClusterState:
+        """Return one Node, its pods and what holds them: the budgets, claims and attachments; and
+        of the NodeClaims those that are named.
+
+        Every drain asks this every few seconds, so its cost must not grow with the cluster.
+        """
         narrow = [
             replace(resource, field_selector=selector.format(name))
             for resource in RESOURCES
             if (selector := AROUND_A_NODE.get(resource.kind)) is not None
         ]
-        return self._read(narrow)
+        claims = next(resource for resource in RESOURCES if resource.kind == "NodeClaim")
+        named = [
+            replace(claims, field_selector=f"metadata.name={claim}")
+            for claim in dict.fromkeys(nodeclaims)
+        ]
+        return self._read([*narrow, *named])
 
     def machines(self) -> ClusterState:
         """Return Nodes, NodeClaims, NodePools and node classes, without any pod."""
