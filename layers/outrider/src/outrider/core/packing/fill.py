@@ -41,7 +41,7 @@ def in_one_order(
             continue
         counts[pod_class] += take
         for free, amount in asked:
-            free -= np.multiply(take, amount, out=part)
+            np.subtract(free, np.multiply(take, amount, out=part), out=free)
     return counts.T
 
 
