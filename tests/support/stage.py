@@ -230,13 +230,16 @@ class Stage:
 
     def machines(self) -> list[Json]:
         """Return the instances of NodeClaims that EC2 is paid for."""
-        answer = self.cloud.client("ec2").describe_instances(
+        pages = self.cloud.client("ec2").get_paginator("describe_instances")
+        found = pages.paginate(
             Filters=[
                 {"Name": "tag-key", "Values": [labels.NODEPOOL]},
                 {"Name": "instance-state-name", "Values": ["pending", "running"]},
             ]
         )
-        return [one for group in answer["Reservations"] for one in group["Instances"]]
+        return [
+            one for page in found for group in page["Reservations"] for one in group["Instances"]
+        ]
 
     def told(self, reason: str, name: str = "") -> list[Json]:
         """Return the Kubernetes Events of a *reason*, about one object, that are ours."""
