@@ -187,7 +187,8 @@ def test_a_node_planned_for_others_is_a_domain() -> None:
             taints=[taint("x")],
         ),
     ]
-    stranger = pod("first", cpu="3", tolerations=[tolerates("x")])
+    on_spot = [expression(CAPACITY_TYPE, "In", "spot")]
+    stranger = pod("first", cpu="3", tolerations=[tolerates("x")], required=on_spot)
     pods = [pod(f"p{n}", cpu="250m", spread=[spread(CAPACITY_TYPE, {})]) for n in range(3)]
     answer = judged(stranger, *pods, *pools, catalog=goods)
     assert answer.rejected() == {"p2": {"TopologySpread", "UntoleratedTaint"}}
