@@ -260,11 +260,16 @@ def test_consolidation_saves_and_respects(stage: Stage) -> None:
     stage.delete("deployments.apps", "empty", "default")
     stage.cloud.faults.set({})
     stage.begin()
-    gone = {nodes["moved"], nodes["empty"]}
+    # By uid: a new node may get a dead one's address, and with it its name.
+    gone = {
+        one["metadata"]["uid"]
+        for one in stage.all("nodes")
+        if one["metadata"]["name"] in {nodes["moved"], nodes["empty"]}
+    }
     stage.expect(
         "two nodes are gone",
         1200,
-        lambda: not gone & {one["metadata"]["name"] for one in stage.all("nodes")},
+        lambda: not gone & {one["metadata"]["uid"] for one in stage.all("nodes")},
     )
     stage.expect("three pods run", 120, lambda: stage.running() == 3)
     reasons = {detail["reason"] for detail in stage.decided("DisruptionDecided")}
