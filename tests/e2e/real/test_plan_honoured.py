@@ -148,7 +148,7 @@ def count(town: Town, workloads: list[Workload], since: int, tally: Tally) -> No
 
 def kind_of(name: str) -> str:
     """Return what a pod of a workload wants, as its name says: seed-7-kept-apart-2-0."""
-    return " ".join(name.split("-")[2:-2])
+    return " ".join(name.rpartition("/")[2].split("-")[2:-2])
 
 
 def nodes_of_the_plan(town: Town, pools: set[str], nodes: set[str]) -> dict[str, list[str]]:
