@@ -128,10 +128,10 @@ class Probe:
                 return obj
         raise AssertionError(f"{path} {query}: it did not come to pass")
 
-    def until_gone(self, collection: str, name: str) -> None:
-        """Watch a *collection* until nothing is called *name* in it."""
+    def until_gone(self, collection: str, name: str, uid: str = "") -> None:
+        """Watch a *collection* until nothing is called *name* in it, or nothing of that *uid*."""
         listed = self.must("GET", collection, fieldSelector=f"metadata.name={name}")
-        if not listed["items"]:
+        if not any(uid in {"", one["metadata"]["uid"]} for one in listed["items"]):
             return
         since = listed["metadata"]["resourceVersion"]
         for kind, _ in self.events(

@@ -118,6 +118,7 @@ OTHERS = {
     ("bus", "hint"): "events:PutEvents",
     ("workflows", "start"): "states:StartExecution",
     ("workflows", "watch_join"): "sqs:SendMessage",
+    ("workflows", "show_again"): "sqs:ChangeMessageVisibility",
 }
 SPEAKERS = {"cloud", "cluster", "bus", "workflows"}
 

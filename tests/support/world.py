@@ -563,6 +563,10 @@ class FakeWorkflows:
         self.recorder.note("workflows", "watch_join", tuple(claims))
         self.delays.append(delay_seconds)
 
+    def show_again(self, receipts: Sequence[str], delay_seconds: int) -> None:
+        """Note it."""
+        self.recorder.note("workflows", "show_again", tuple(receipts), delay_seconds)
+
 
 class FakeTelemetry:
     """What was counted and logged."""

@@ -15,11 +15,10 @@ from tests.e2e.real.test_story import (
     GPU_CLASS,
     GPU_POOL,
     asked,
-    claim_of,
     clear,
     gone,
+    home_of,
     initialized,
-    pod_of,
     service,
 )
 from tests.e2e.real.town import Town
@@ -43,24 +42,23 @@ def test_a_provision_survives_it(served: Town) -> None:
     served.admin.must("POST", served.admin.in_group("apps/v1", "deployments"), service(APP))
     served.until("the fleet request", lambda: served.seen("createFleet", since))
     served.plane.restart_apiserver()
-    node = pod_of(served, APP)["spec"]["nodeName"]
-    initialized(served, node)
+    home = home_of(served, APP)
+    initialized(served, home)
     launched = [one for fleet in served.seen("createFleet", since) for one in fleet["launched"]]
     assert len(launched) == 1
-    assert served.instance_of(node) == launched[0]["id"]
+    assert home.instance == launched[0]["id"]
 
 
 def test_a_drain_survives_it(served: Town) -> None:
     """The budget is respected before and after, then the pod moves and the machine goes."""
-    old = pod_of(served, APP)["spec"]["nodeName"]
-    claim, instance = claim_of(served, old), served.instance_of(old)
+    old = home_of(served, APP)
     budgets = served.admin.in_group("policy/v1", "poddisruptionbudgets")
     spec = {"maxUnavailable": 0, "selector": {"matchLabels": {"app": APP}}}
     served.admin.must("POST", budgets, {"metadata": {"name": BUDGET}, "spec": spec})
     served.admin.until(budgets, lambda one: one.get("status", {}).get("currentHealthy") == 1)
     since = served.mark()
     rounds = asked(served, "drain", "poddisruptionbudgets")
-    served.cloud.reclaim.interrupt(instance)
+    served.cloud.reclaim.interrupt(old.instance)
     served.until(
         "rounds of the drain",
         lambda: asked(served, "drain", "poddisruptionbudgets") > rounds + 2,
@@ -69,7 +67,7 @@ def test_a_drain_survives_it(served: Town) -> None:
     served.plane.restart_apiserver()
     assert not served.seen("podGone", since)
     served.admin.must("PATCH", f"{budgets}/{BUDGET}", {"spec": {"maxUnavailable": 1}}, MERGE)
-    assert pod_of(served, APP, but=old)["spec"]["nodeName"] != old
-    gone(served, old, claim)
-    assert served.seen("terminate", since, instance=instance)
+    assert home_of(served, APP, but=old).instance != old.instance
+    gone(served, old)
+    assert served.seen("terminate", since, instance=old.instance)
     served.admin.must("DELETE", f"{budgets}/{BUDGET}")

@@ -8,6 +8,7 @@ where a pod is bound, what a role may do.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
@@ -91,56 +92,65 @@ def clear(town: Town) -> None:
         town.admin.until_gone(CLAIMS, claim["metadata"]["name"])
 
 
-def pod_of(town: Town, app: str, but: str = "") -> Obj:
-    """Wait for a running pod of *app* that is not on the Node *but*."""
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a service's pod runs. Names of Nodes are addresses, and come again."""
+
+    pod: str
+    node: str
+    uid: str
+    claim: str
+    instance: str
+
+
+def home_of(town: Town, app: str, but: Home | None = None) -> Home:
+    """Wait for a running pod of *app*, another than the one of *but*, and say where it is."""
 
     def serves(pod: Obj) -> bool:
-        node = pod["spec"].get("nodeName", "")
+        is_other = but is None or pod["metadata"]["name"] != but.pod
         is_leaving = "deletionTimestamp" in pod["metadata"]
-        return bool(node) and node != but and pod["status"]["phase"] == "Running" and not is_leaving
+        return is_other and pod["status"]["phase"] == "Running" and not is_leaving
 
-    return town.admin.until(town.admin.pods, serves, seconds=90, labelSelector=f"app={app}")
+    pod = town.admin.until(town.admin.pods, serves, seconds=90, labelSelector=f"app={app}")
+    node = town.admin.must("GET", f"/api/v1/nodes/{pod['spec']['nodeName']}")
+    meta = node["metadata"]
+    claim = next(one["name"] for one in meta["ownerReferences"] if one["kind"] == "NodeClaim")
+    instance = node["spec"]["providerID"].rpartition("/")[2]
+    return Home(pod["metadata"]["name"], meta["name"], meta["uid"], claim, instance)
 
 
-def claim_of(town: Town, node: str) -> str:
-    """Return the NodeClaim of a Node."""
-    owners = town.admin.must("GET", f"/api/v1/nodes/{node}")["metadata"]["ownerReferences"]
-    return str(next(one["name"] for one in owners if one["kind"] == "NodeClaim"))
-
-
-def initialized(town: Town, node: str) -> None:
+def initialized(town: Town, home: Home) -> None:
     """Wait until a Node is Initialized: before that nothing is voluntary."""
 
     def says_so(one: Obj) -> bool:
         return bool(one["metadata"]["labels"].get("karpenter.sh/initialized") == "true")
 
-    town.admin.until("/api/v1/nodes", says_so, fieldSelector=f"metadata.name={node}")
+    town.admin.until("/api/v1/nodes", says_so, fieldSelector=f"metadata.name={home.node}")
 
 
-def gone(town: Town, node: str, claim: str) -> None:
-    """Wait until a Node, its NodeClaim and its instance are gone."""
-    town.admin.until_gone("/api/v1/nodes", node)
-    town.admin.until_gone(CLAIMS, claim)
+def gone(town: Town, home: Home) -> None:
+    """Wait until a Node and its NodeClaim are gone."""
+    town.admin.until_gone("/api/v1/nodes", home.node, home.uid)
+    town.admin.until_gone(CLAIMS, home.claim)
 
 
 def test_a_pod_that_fits_nowhere_gets_a_node(gpus: Town, figures: Figure) -> None:
     """The scheduler refuses, the API server calls the webhook, a node joins, the pod is bound."""
     since = gpus.mark()
     gpus.admin.must("POST", gpus.admin.in_group("apps/v1", "deployments"), service("first"))
-    pod = pod_of(gpus, "first")
+    home = home_of(gpus, "first")
     kinds = [entry["kind"] for entry in gpus.cloud.timeline.entries(since)]
     story = ["podPending", "hint", "plan", "createFleet", "nodeJoined", "nodeReady", "podBound"]
     assert sorted(story, key=kinds.index) == story
-    node = gpus.admin.must("GET", f"/api/v1/nodes/{pod['spec']['nodeName']}")
-    claim = gpus.admin.must("GET", f"{CLAIMS}/{claim_of(gpus, node['metadata']['name'])}")
-    assert node["spec"]["providerID"] == claim["status"]["providerID"]
+    claim = gpus.admin.must("GET", f"{CLAIMS}/{home.claim}")
+    assert claim["status"]["providerID"].endswith(home.instance)
     assert claim["metadata"]["finalizers"] == ["karpenter.sh/termination"]
     # The scheduler says it again when its reasons change: the first time counts.
     pending, *_ = gpus.seen("podPending", since)
     fleet, *_ = gpus.seen("createFleet", since)
     assert len(gpus.seen("nodeJoined", since)) == 1
     figures("pod pending to CreateFleet", f"{fleet['at'] - pending['at']:.1f} s")
-    initialized(gpus, node["metadata"]["name"])
+    initialized(gpus, home)
 
 
 def test_a_hint_names_the_cluster_and_nothing_else(gpus: Town) -> None:
@@ -164,31 +174,28 @@ def budgets(gpus: Town) -> Iterator[str]:
 
 def test_an_interruption_respects_the_budget_and_is_survived(gpus: Town, budgets: str) -> None:
     """Replacement first; no eviction while the real budget allows none; then the pod moves."""
-    old = pod_of(gpus, "first")["spec"]["nodeName"]
-    claim = claim_of(gpus, old)
-    instance = gpus.instance_of(old)
+    old = home_of(gpus, "first")
     spec = {"maxUnavailable": 0, "selector": {"matchLabels": {"app": "first"}}}
     gpus.admin.must("POST", budgets, {"metadata": {"name": "first"}, "spec": spec})
     gpus.admin.until(budgets, lambda one: one.get("status", {}).get("currentHealthy") == 1)
     since = gpus.mark()
     rounds = asked(gpus, "drain", "poddisruptionbudgets")
-    gpus.cloud.reclaim.interrupt(instance)
+    gpus.cloud.reclaim.interrupt(old.instance)
     gpus.until(
         "rounds of the drain",
         lambda: asked(gpus, "drain", "poddisruptionbudgets") > rounds + 2,
     )
-    pod = gpus.admin.must("GET", gpus.admin.pods, labelSelector="app=first")["items"][0]
-    refused = evict(gpus, pod["metadata"]["name"])
+    refused = evict(gpus, old.pod)
     assert (refused.status, refused.body["reason"]) == (429, "TooManyRequests")
     gpus.until("the replacement, for all the budget", lambda: gpus.seen("createFleet", since))
     assert not evictions(gpus, 201)
     relaxed = {"spec": {"maxUnavailable": 1}}
     gpus.admin.must("PATCH", f"{budgets}/first", relaxed, MERGE)
-    new = pod_of(gpus, "first", but=old)["spec"]["nodeName"]
+    new = home_of(gpus, "first", but=old)
     gpus.until("the eviction", lambda: evictions(gpus, 201))
-    gone(gpus, old, claim)
-    assert gpus.seen("terminate", since, instance=instance)
-    assert new in {entry["node"] for entry in gpus.seen("nodeJoined", since)}
+    gone(gpus, old)
+    assert gpus.seen("terminate", since, instance=old.instance)
+    assert gpus.seen("nodeJoined", since, id=new.instance)
 
 
 def asked(town: Town, group: str, resource: str) -> int:
@@ -215,24 +222,21 @@ def evictions(town: Town, code: int) -> list[str]:
 
 def test_a_claim_that_somebody_deletes_is_drained_first(gpus: Town) -> None:
     """The finalizer holds NodeClaim and Node until the pod has moved and the machine is gone."""
-    old = pod_of(gpus, "first")["spec"]["nodeName"]
-    claim = claim_of(gpus, old)
-    instance = gpus.instance_of(old)
+    old = home_of(gpus, "first")
     since = gpus.mark()
-    gpus.admin.must("DELETE", f"{CLAIMS}/{claim}")
-    assert gpus.admin.must("GET", f"{CLAIMS}/{claim}")["metadata"]["deletionTimestamp"]
+    gpus.admin.must("DELETE", f"{CLAIMS}/{old.claim}")
+    assert gpus.admin.must("GET", f"{CLAIMS}/{old.claim}")["metadata"]["deletionTimestamp"]
     gpus.tick("lifecycle")
-    gone(gpus, old, claim)
-    assert gpus.seen("terminate", since, instance=instance)
-    assert pod_of(gpus, "first", but=old)["spec"]["nodeName"] != old
+    gone(gpus, old)
+    assert gpus.seen("terminate", since, instance=old.instance)
+    assert home_of(gpus, "first", but=old).instance != old.instance
 
 
 def test_do_not_disrupt_is_heard_until_it_is_lifted(gpus: Town) -> None:
     """A drifted node stays while its pod forbids it, and is replaced when it no longer does."""
-    pod = pod_of(gpus, "first")
-    old, claim = pod["spec"]["nodeName"], claim_of(gpus, pod["spec"]["nodeName"])
+    old = home_of(gpus, "first")
     initialized(gpus, old)
-    path = f"{gpus.admin.pods}/{pod['metadata']['name']}"
+    path = f"{gpus.admin.pods}/{old.pod}"
     mark = {"metadata": {"annotations": {"karpenter.sh/do-not-disrupt": "true"}}}
     gpus.admin.must("PATCH", path, mark, MERGE)
     drift = {"spec": {"template": {"metadata": {"labels": {"generation": "two"}}}}}
@@ -245,27 +249,20 @@ def test_do_not_disrupt_is_heard_until_it_is_lifted(gpus: Town) -> None:
     lifted = {"metadata": {"annotations": {"karpenter.sh/do-not-disrupt": None}}}
     gpus.admin.must("PATCH", path, lifted, MERGE)
     gpus.tick("disrupt")
-    new = pod_of(gpus, "first", but=old)["spec"]["nodeName"]
-    node = gpus.admin.must("GET", f"/api/v1/nodes/{new}")
+    new = home_of(gpus, "first", but=old)
+    node = gpus.admin.must("GET", f"/api/v1/nodes/{new.node}")
     assert node["metadata"]["labels"]["generation"] == "two"
-    gone(gpus, old, claim)
+    gone(gpus, old)
 
 
 def test_an_empty_node_goes(gpus: Town) -> None:
     """What nobody needs is given back."""
-    node = pod_of(gpus, "first")["spec"]["nodeName"]
-    claim = claim_of(gpus, node)
-    initialized(gpus, node)
+    home = home_of(gpus, "first")
+    initialized(gpus, home)
     gpus.admin.must("DELETE", f"{gpus.admin.in_group('apps/v1', 'deployments')}/first")
-    gpus.admin.until_gone(gpus.admin.pods, pod_name(gpus, node))
+    gpus.admin.until_gone(gpus.admin.pods, home.pod)
     gpus.tick("disrupt")
-    gone(gpus, node, claim)
-
-
-def pod_name(town: Town, node: str) -> str:
-    """Return the pod on a Node; a name that nobody has where it is gone already."""
-    found = town.admin.must("GET", town.admin.pods, fieldSelector=f"spec.nodeName={node}")
-    return str(found["items"][0]["metadata"]["name"]) if found["items"] else "nobody"
+    gone(gpus, home)
 
 
 def test_a_user_s_manifest_is_still_the_user_s(gpus: Town) -> None:

@@ -133,11 +133,6 @@ class Town:
                 found += [json.loads(one["Body"]) for one in messages]
         return found
 
-    def instance_of(self, node: str) -> str:
-        """Return the instance behind a Node."""
-        found = self.admin.must("GET", f"/api/v1/nodes/{node}")
-        return str(found["spec"]["providerID"]).rpartition("/")[2]
-
     def deeds(self) -> list[Deed]:
         """Return what the functions have asked of the API server."""
         return self.plane.audit.deeds()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from outrider.core.scheduling.result import Plan
-from outrider.errors import InvalidManifest
+from outrider.errors import InvalidManifest, Unreachable
 from outrider.flows import launch, provision
 from outrider.flows.launch import Launched
 from tests.support import estate
@@ -65,13 +65,36 @@ def test_a_hint_and_a_tick_are_the_same(
     assert fake.telemetry.total("OldestPendingPodSeconds") == estate.DAY.total_seconds()
 
 
-def test_a_taken_lease_brings_the_messages_back(fake: FakeWorld, plans: list[Plan]) -> None:
-    """While somebody else plans for long, the hint is not lost."""
+@pytest.mark.parametrize(("event", "hints"), [(HINT, 1), (TICK, 0)])
+def test_a_taken_lease_loses_no_hint(
+    fake: FakeWorld, plans: list[Plan], event: dict[str, Any], hints: int
+) -> None:
+    """While somebody else plans for long, a hint is told again; a tick has its successor."""
     fake.cluster.put(estate.pod("a"))
     fake.ledger.acquire("somebody", 3600)
-    answer = provision.provision(HINT, fake.world)
-    assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert provision.provision(event, fake.world) == {"batchItemFailures": []}
     assert plans == []
+    assert len(fake.recorder.of("hint")) == hints
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [("1", 5), ("3", 15), ("40", 60)])
+def test_a_hint_whose_pass_failed_blocks_the_next_for_seconds_only(
+    fake: FakeWorld, monkeypatch: pytest.MonkeyPatch, failures: str, seconds: int
+) -> None:
+    """Hints wait behind one another: it comes again soon, later each time; the failure is told."""
+
+    def unreachable() -> None:
+        raise Unreachable("no API server")
+
+    monkeypatch.setattr(fake.cluster, "pending", unreachable)
+    attributes = {"ApproximateReceiveCount": failures}
+    record = {**HINT["Records"][0], "receiptHandle": "r1", "attributes": attributes}
+    with pytest.raises(Unreachable):
+        provision.provision({"Records": [record]}, fake.world)
+    assert fake.recorder.of("show_again") == [(("r1",), seconds)]
+    with pytest.raises(Unreachable):
+        provision.provision(TICK, fake.world)
+    assert len(fake.recorder.of("show_again")) == 1
 
 
 def test_observe_plans_and_tells(fake: FakeWorld, plans: list[Plan]) -> None:

@@ -104,7 +104,7 @@ def assemble(settings: Settings) -> World:
             dollars_per_hour=settings.max_dollars_per_hour,
         ),
         bus=Bus(session, settings.decision_bus, clock.now),
-        workflows=Workflows(session, machines, settings.join_queue_url),
+        workflows=Workflows(session, machines, settings.join_queue_url, settings.hint_queue_url),
         telemetry=Telemetry(settings.cluster),
     )
 

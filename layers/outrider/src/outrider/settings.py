@@ -39,6 +39,7 @@ class Settings(BaseModel):
     ledger_table: str = ""
     decision_bus: str = ""
     join_queue_url: str = ""
+    hint_queue_url: str = ""
     drain_machine_arn: str = ""
     seed_machine_arn: str = ""
     webhook_secret_name: str = ""

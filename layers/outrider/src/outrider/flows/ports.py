@@ -337,13 +337,16 @@ class Bus(Protocol):
 
 
 class Workflows(Protocol):
-    """Step Functions and the join watch."""
+    """Step Functions, the join watch and the hints."""
 
     def start(self, machine: str, name: str, payload: Json) -> str:
         """Start `drain` or `seed` under *name*; a repeat returns the same execution's ARN."""
 
     def watch_join(self, claims: Sequence[str], delay_seconds: int) -> None:
         """Queue a look at joining NodeClaims in *delay_seconds*."""
+
+    def show_again(self, receipts: Sequence[str], delay_seconds: int) -> None:
+        """Let hints that were received come again in *delay_seconds*, with those behind them."""
 
 
 class Telemetry(Protocol):

@@ -2,13 +2,18 @@
 
 A hint and the minute tick are the same to this flow: a cheap look first, then, under the planning
 lease, one plan for everything that waits, the pods of leaving nodes included. One poison object
-never stops the rest: it is left out and counted. When the flow gives way to an interruption it
-hints to itself, and whoever finds the lease taken lets its message come again.
+never stops the rest: it is left out and counted. Who gives way to an interruption, or finds the
+lease taken, hints to itself.
+
+Hints queue up behind one another, and one whose pass failed would stay in front, unseen, for as
+long as a pass may take: three minutes in which every other hint waits as well. So a pass that fails
+shows its hints again after some seconds, longer every time, before it says that it failed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -19,7 +24,7 @@ from outrider.core.clusterstate import ClusterState
 from outrider.core.records import Lease
 from outrider.core.scheduling.plan import pending, plan
 from outrider.core.scheduling.result import Plan, Rejection
-from outrider.errors import ClusterError
+from outrider.errors import ClusterError, OutriderError
 from outrider.flows import brakes, catalog, launch, lease, mode
 from outrider.flows import standing as standing_wishes
 from outrider.flows.decisions import LISTED, decision_id, publish
@@ -27,24 +32,45 @@ from outrider.flows.planning import catalog_now, patience, policy_of, report_inv
 from outrider.flows.ports import World
 
 PATIENCE_SECONDS = 25.0
+RECEIVED = "ApproximateReceiveCount"
+AGAIN_SECONDS, LONGEST_SECONDS = 5, 60  # times how often the hint has failed; at most
 EVENTS_A_PASS = 100
 
 Answer = dict[str, Any]
 
 
 def provision(event: Mapping[str, Any], world: World) -> Answer:
-    """Plan once for everything that waits; say which messages of *event* must come again."""
+    """Plan once for everything that waits, whatever *event* said."""
     world.telemetry.count("ReconcileHeartbeat")
-    if not _has_work(world):
-        return _answer(())
+    hints = event.get("Records", ())
+    try:
+        if _has_work(world):
+            _serve_all(world, is_hinted=bool(hints))
+    except Exception:
+        if hints:
+            _show_again(world, hints)
+        raise
+    return {"batchItemFailures": []}
+
+
+def _serve_all(world: World, *, is_hinted: bool) -> None:
     try:
         with lease.planning(world, wait_seconds=PATIENCE_SECONDS) as held:
-            if held is None:
-                return _answer(event.get("Records", ()))
-            _reconcile(world, held)
+            if held is not None:
+                _reconcile(world, held)
+            elif is_hinted:
+                world.bus.hint(world.settings.cluster)
     finally:
         world.bus.flush()
-    return _answer(())
+
+
+def _show_again(world: World, hints: Iterable[Mapping[str, Any]]) -> None:
+    """Let the *hints* of a pass that failed come again soon; if that fails, too, they come late."""
+    receipts = [str(one["receiptHandle"]) for one in hints if one.get("receiptHandle")]
+    counts = (int((one.get("attributes") or {}).get(RECEIVED, 1)) for one in hints)
+    with suppress(OutriderError):
+        seconds = min(LONGEST_SECONDS, AGAIN_SECONDS * max(counts, default=1))
+        world.workflows.show_again(receipts, seconds)
 
 
 def _has_work(world: World) -> bool:
@@ -248,8 +274,3 @@ def _why_not(rejection: Rejection) -> str:
         for reason in rejection.reasons
     ]
     return "No place for the pod. " + "; ".join(parts)
-
-
-def _answer(again: Iterable[Mapping[str, Any]]) -> Answer:
-    failures = [{"itemIdentifier": record["messageId"]} for record in again]
-    return {"batchItemFailures": failures}

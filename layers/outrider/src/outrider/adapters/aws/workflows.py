@@ -1,4 +1,4 @@
-"""Step Functions executions and the queue that watches nodes join.
+"""Step Functions executions, the queue that watches nodes join, and hints that come again.
 
 An execution's name is the work's identity: starting it twice is starting it once. AWS says so for
 an equal input while it runs and refuses with ExecutionAlreadyExists otherwise; either way it is
@@ -26,12 +26,19 @@ LONGEST_DELAY = 900
 
 
 class Workflows:
-    """The machines by their short names, and the join queue."""
+    """The machines by their short names, the join queue and the hint queue."""
 
-    def __init__(self, session: Session, machines: Mapping[str, str], join_queue_url: str) -> None:
+    def __init__(
+        self,
+        session: Session,
+        machines: Mapping[str, str],
+        join_queue_url: str,
+        hint_queue_url: str = "",
+    ) -> None:
         self._session = session
         self._machines = machines
         self._join_queue_url = join_queue_url
+        self._hint_queue_url = hint_queue_url
 
     def start(self, machine: str, name: str, payload: Mapping[str, Any]) -> str:
         """Start *machine* under *name*; a repeat returns the same execution's ARN."""
@@ -71,4 +78,18 @@ class Workflows:
             with errors.speaking("SendMessageBatch"):
                 self._session.client("sqs").send_message_batch(
                     QueueUrl=self._join_queue_url, Entries=entries
+                )
+
+    def show_again(self, receipts: Sequence[str], delay_seconds: int) -> None:
+        """Let hints that were received come again in *delay_seconds*, with those behind them."""
+        if not receipts or not self._hint_queue_url:
+            return
+        for start in range(0, len(receipts), AT_ONCE):
+            entries = [
+                {"Id": str(place), "ReceiptHandle": receipt, "VisibilityTimeout": delay_seconds}
+                for place, receipt in enumerate(receipts[start : start + AT_ONCE])
+            ]
+            with errors.speaking("ChangeMessageVisibilityBatch"):
+                self._session.client("sqs").change_message_visibility_batch(
+                    QueueUrl=self._hint_queue_url, Entries=entries
                 )
