@@ -177,6 +177,27 @@ def test_taints_survive_concurrent_writers(api: KubeAPI, cluster: KubeCluster) -
     assert "own" in after
 
 
+def test_nodes_are_opened_whatever_has_changed_since_they_were_read(
+    api: KubeAPI, cluster: KubeCluster
+) -> None:
+    """The taint goes, others stay, also where the list is another by now; who is gone is told."""
+    closed = {"key": labels.UNREGISTERED_TAINT, "effect": "NoExecute"}
+    early, own = {"key": "early", "effect": "NoSchedule"}, {"key": "own", "effect": "NoSchedule"}
+    for name in ("same", "shorter", "open", "gone"):
+        api.apply(node(name, taints=[early, closed, own]))
+    seen = cluster.machines().nodes
+    api.apply(node("shorter", taints=[closed, own]))
+    api.apply(node("open", taints=[early, own]))
+    cluster.delete_node("gone")
+    failed = cluster.untaint_all(seen, labels.UNREGISTERED_TAINT, "NoExecute")
+    left = {
+        name: [one["key"] for one in read(api, f"/api/v1/nodes/{name}")["spec"]["taints"]]
+        for name in ("same", "shorter", "open")
+    }
+    assert left == {"same": ["early", "own"], "shorter": ["own"], "open": ["early", "own"]}
+    assert set(failed) == {"gone"}
+
+
 def test_writes_are_repeatable(api: KubeAPI, cluster: KubeCluster) -> None:
     """Every write may be made twice, also on what is gone."""
     api.apply(node("n1"), pod("a", "n1"))

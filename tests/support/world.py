@@ -179,8 +179,9 @@ class FakeCluster:
         """Nominate one after the other."""
         return _failures(homes, lambda pod: self.nominate(pod, homes[pod]))
 
-    def untaint_all(self, names: Sequence[str], key: str, effect: str) -> Mapping[str, str]:
+    def untaint_all(self, nodes: Sequence[Node], key: str, effect: str) -> Mapping[str, str]:
         """Take a taint off one after the other."""
+        names = [node.name for node in nodes]
         return _failures(names, lambda name: self.taint(name, key, effect, present=False))
 
     def create_nodeclaim(self, manifest: Mapping[str, Any]) -> None:

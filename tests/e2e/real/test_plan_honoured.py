@@ -141,7 +141,7 @@ def count(town: Town, workloads: list[Workload], since: int, tally: Tally) -> No
     tally.workloads += len(workloads)
     tally.pods += len(names)
     tally.nodes += len(set(bound.values()))
-    tally.first_round += sum(launches[name] == 1 for name in names)
+    tally.first_round += sum(launches[name] <= 1 for name in names)  # 0: on a node under way
     tally.planned_again.update(kind_of(name) for name in names if launches[name] > 1)
     tally.as_planned += sum(name in planned[node] for name, node in bound.items())
 

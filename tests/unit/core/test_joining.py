@@ -8,6 +8,7 @@ from typing import Any
 from outrider.apis import duration, labels, manifest
 from outrider.apis.node import Node, NodeCondition
 from outrider.apis.nodeclaim import NodeClaim
+from outrider.apis.pod import Pod
 from outrider.core import joining
 from outrider.core.clusterstate import ClusterState
 from outrider.core.joining import Arrival
@@ -16,7 +17,14 @@ CLASS = {"group": labels.NODECLASS_GROUP, "kind": "EC2NodeClass"}
 NOW = datetime(2026, 3, 2, 14, tzinfo=UTC)
 
 
-def _claim(name: str, decision: str = "d1", *, registered: bool = False, **spec: Any) -> NodeClaim:
+def _claim(
+    name: str,
+    decision: str = "d1",
+    *,
+    pool: str = "general",
+    registered: bool = False,
+    **spec: Any,
+) -> NodeClaim:
     at = duration.stamp(NOW - timedelta(minutes=1))
     conditions = [{"type": "Launched", "status": "True", "lastTransitionTime": at}]
     if registered:
@@ -28,7 +36,7 @@ def _claim(name: str, decision: str = "d1", *, registered: bool = False, **spec:
             "metadata": {
                 "name": name,
                 "uid": name,
-                "labels": {labels.NODEPOOL: "general"},
+                "labels": {labels.NODEPOOL: pool},
                 "annotations": {labels.DECISION: decision, labels.PODS: f"default/of-{name}"},
             },
             "spec": {
@@ -66,7 +74,7 @@ def _arrival(name: str, ready_for: float = 0.0, **room: int) -> Arrival:
 
 def _opened(arrivals: list[Arrival], *others: object) -> list[str]:
     state = ClusterState.of([*(x for one in arrivals for x in (one.claim, one.node)), *others])
-    return [one.claim.name for one in joining.opened(arrivals, state, NOW)]
+    return [one.claim.name for pool in joining.opened(arrivals, state, NOW) for one in pool]
 
 
 def test_a_decision_opens_when_it_is_whole() -> None:
@@ -78,6 +86,36 @@ def test_a_decision_opens_when_it_is_whole() -> None:
     assert _opened(arrivals) == ["small", "big"]
 
 
+def test_one_nodepool_opens_at_a_look() -> None:
+    """The one that has waited longest; who may wait no longer comes with it, pool by pool."""
+    a_small = Arrival(_claim("a-small", pool="a"), _node("a-small", 1.0))
+    a_big = Arrival(_claim("a-big", pool="a"), _node("a-big", 1.0, cpu=8000))
+    b_small = Arrival(_claim("b-small", pool="b"), _node("b-small", 2.0, cpu=2000))
+    b_big = Arrival(_claim("b-big", pool="b"), _node("b-big", 2.0, cpu=4000))
+    assert _opened([a_small, a_big, b_small, b_big]) == ["b-small", "b-big"]
+    assert _opened([a_small, a_big]) == ["a-small", "a-big"]
+    late = Arrival(_claim("c", pool="c"), _node("c", 5.0, cpu=3000))
+    assert _opened([late, b_small, b_big], _claim("boots", pool="c")) == ["b-small", "b-big", "c"]
+
+
+def test_another_nodepool_s_nodes_are_not_waited_for() -> None:
+    """A decision's nodes open NodePool by NodePool."""
+    assert _opened([_arrival("a", 2.0)], _claim("boots", pool="other")) == ["a"]
+
+
+def test_a_pod_that_is_promised_to_another_node_keeps_it() -> None:
+    """Who waits for this node, with its hold or without, comes; whose hold is lost gets it anew."""
+    waiting = [
+        Pod(namespace="default", name="held", nominated_node_name="n1"),
+        Pod(namespace="default", name="lost"),
+        Pod(namespace="default", name="elsewhere", nominated_node_name="n2"),
+        Pod(namespace="default", name="stranger"),
+    ]
+    homes = {f"default/{name}": "n1" for name in ("held", "lost", "elsewhere", "bound")}
+    assert joining.homecoming(homes, waiting) == {"default/held": "n1", "default/lost": "n1"}
+    assert joining.nominations(homes, waiting) == {"default/lost": "n1"}
+
+
 def test_nobody_opens_while_one_is_booting() -> None:
     """A sibling without a Node keeps the others closed; another decision's does not."""
     arrivals = [_arrival("a", 2.0)]
@@ -86,13 +124,22 @@ def test_nobody_opens_while_one_is_booting() -> None:
     assert _opened(arrivals, _claim("serves", registered=True)) == ["a"]
 
 
-def test_patience_ends_for_each_node_alone() -> None:
-    """Who was Ready for long opens; who became Ready just now waits on."""
+def test_patience_ends_for_all_that_are_ready() -> None:
+    """One was Ready for long: it opens, and who is Ready by now with it; who boots comes later."""
     arrivals = [
         Arrival(_claim("old"), _node("old", 5.0)),
         Arrival(_claim("new"), _node("new", 1.0)),
+        Arrival(_claim("boots"), _node("boots", None)),
     ]
-    assert _opened(arrivals, _claim("boots")) == ["old"]
+    assert _opened(arrivals) == ["new", "old"]
+
+
+def test_patience_of_one_nodepool_is_not_another_s() -> None:
+    """What is due in one NodePool opens nothing that still waits for company in another."""
+    old = Arrival(_claim("old", pool="a"), _node("old", 5.0))
+    new = Arrival(_claim("new", pool="b"), _node("new", 1.0))
+    booting = [_claim("boots-a", pool="a"), _claim("boots-b", pool="b")]
+    assert _opened([old, new], *booting) == ["old"]
 
 
 def test_a_node_waits_for_its_devices() -> None:

@@ -3,11 +3,16 @@
 kube-scheduler does not know the plan. A node that opens alone draws pods that were planned for
 nodes still booting, and a nomination does not always keep them out: the scheduler forgets it when
 its pod fails a cycle (a spread waits for another zone's node, a GPU is not registered yet). So the
-nodes of one decision are opened together, small ones first, once all of them are Ready and have
-their devices; one that has been Ready for `HOLD` waits no longer, alone. That is as long as "open
-five seconds after Ready" allows, and about as long as a batch of machines takes to boot. A node
-that is not Ready is opened after `UNREADY_FOR` all the same, in case what makes it Ready does not
-tolerate the taint. Karpenter opens every node at once and lets the pods fall where they may (F124).
+nodes of one decision whose pods could take each other's room, those of one NodePool, are opened
+together, small ones first, once all of them are Ready and have their devices; when one has been
+Ready for `HOLD`, they wait no longer for those that are not. That is as long as "open five seconds
+after Ready" allows, and about as long as a batch of machines takes to boot. A node that is not
+Ready is opened after `UNREADY_FOR` all the same, in case what makes it Ready does not tolerate the
+taint. Karpenter opens every node at once and lets the pods fall where they may (F124).
+
+Each node that opens wakes every pod that waits, another NodePool's as well: most fail, and what
+they were promised is forgotten. So at one look one NodePool opens; when the next look has held the
+next one's room, the scheduler has come to rest.
 
 For as long as pods find their places (`SETTLING` after the node serves), those that lost their
 nomination get it back. Refuses to know how anything is written, and the clock.
@@ -40,16 +45,29 @@ class Arrival:
     node: Node
 
 
-def opened(arrivals: Iterable[Arrival], state: ClusterState, now: datetime) -> tuple[Arrival, ...]:
-    """Return the *arrivals* that are opened *now*, in order: small ones first."""
+def opened(
+    arrivals: Iterable[Arrival], state: ClusterState, now: datetime
+) -> tuple[tuple[Arrival, ...], ...]:
+    """Return the *arrivals* that are opened *now*: one NodePool's that are all there, and those
+    that have waited for long; NodePool by NodePool, and in each of them small ones first.
+    """
     due: dict[str, Arrival] = {}
-    for decision, group in _by_decision(arrivals).items():
-        able = {one.claim.name: one for one in group if _is_able(one)}
-        if able.keys() >= _expected(decision, state):
-            due |= {one.node.name: one for one in able.values()}
-        due |= {one.node.name: one for one in group if _has_waited(one.node, now)}
+    whole: list[list[Arrival]] = []
+    for (decision, pool), group in _by_decision_and_pool(arrivals).items():
+        able = [one for one in group if _is_able(one)]
+        waited = [one for one in group if _has_waited(one.node, now)]
+        if waited:
+            due |= {one.node.name: one for one in (*able, *waited)}
+        elif able and {one.claim.name for one in able} >= _expected(decision, pool, state):
+            whole.append(able)
+    if whole:
+        longest = min(whole, key=lambda group: min(_ready_since(one.node, now) for one in group))
+        due |= {one.node.name: one for one in longest}
     order = release_order({name: one.node.allocatable for name, one in due.items()})
-    return tuple(due[name] for name in order)
+    pools: dict[str, list[Arrival]] = {}
+    for name in order:
+        pools.setdefault(due[name].claim.node_pool, []).append(due[name])
+    return tuple(map(tuple, pools.values()))
 
 
 def settling(claims: Iterable[NodeClaim], state: ClusterState, now: datetime) -> dict[str, str]:
@@ -63,16 +81,21 @@ def settling(claims: Iterable[NodeClaim], state: ClusterState, now: datetime) ->
     return homes
 
 
-def nominations(homes: Mapping[str, str], waiting: Iterable[Pod]) -> dict[str, str]:
-    """Return pod -> node for those of the *waiting* pods whose room is to be held now.
+def homecoming(homes: Mapping[str, str], waiting: Iterable[Pod]) -> dict[str, str]:
+    """Return pod -> node for those of the *waiting* pods that may go where they were planned.
 
-    *homes* says where they were planned. A pod that is nominated already keeps what it has.
+    *homes* says where that is. A pod that is nominated elsewhere keeps what it has.
     """
     return {
         pod.key: homes[pod.key]
         for pod in waiting
-        if pod.key in homes and not pod.nominated_node_name
+        if pod.key in homes and pod.nominated_node_name in ("", homes[pod.key])
     }
+
+
+def nominations(homes: Mapping[str, str], waiting: Iterable[Pod]) -> dict[str, str]:
+    """Return pod -> node for those of the *waiting* pods whose room is to be held anew."""
+    return homecoming(homes, (pod for pod in waiting if not pod.nominated_node_name))
 
 
 def with_siblings(names: Collection[str], state: ClusterState) -> set[str]:
@@ -91,20 +114,20 @@ def near(claims: Iterable[NodeClaim], state: ClusterState, filling: Collection[s
     return found
 
 
-def _by_decision(arrivals: Iterable[Arrival]) -> dict[str, list[Arrival]]:
-    groups: dict[str, list[Arrival]] = {}
+def _by_decision_and_pool(arrivals: Iterable[Arrival]) -> dict[tuple[str, str], list[Arrival]]:
+    groups: dict[tuple[str, str], list[Arrival]] = {}
     for one in arrivals:
-        groups.setdefault(_decision(one.claim), []).append(one)
+        groups.setdefault((_decision(one.claim), one.claim.node_pool), []).append(one)
     return groups
 
 
-def _expected(decision: str, state: ClusterState) -> set[str]:
-    """Return the NodeClaims of a decision that are on their way."""
+def _expected(decision: str, pool: str, state: ClusterState) -> set[str]:
+    """Return the NodeClaims of a decision that are on their way to a NodePool."""
     return {
         claim.name
         for claim in state.nodeclaims
         if decision
-        and _decision(claim) == decision
+        and (_decision(claim), claim.node_pool) == (decision, pool)
         and not claim.status.is_true(REGISTERED)
         and claim.metadata.deletion_timestamp is None
     }

@@ -1,11 +1,12 @@
 """Nodes that have joined: made what their NodeClaims say, their room held, opened together.
 
-    dress (labels, taints, owner) -> nominate the pods of all that open now -> lift the taints of
-    all at once -> nominate again whom the scheduler let go meanwhile
+    dress (labels, taints, owner) -> NodePool by NodePool: nominate its pods, lift the taints of its
+    nodes at once -> nominate again whom the scheduler let go meanwhile
 
 The scheduler wakes at the first node that opens, and a pod whose own node opens a moment later
-fails that cycle: its nomination is gone before its node is there. So the nodes open together, and
-who lost its hold gets it back at once, not at the next look.
+fails that cycle: its nomination is gone before its node is there. So nodes whose pods compete open
+together, their pods are nominated just before, whatever other nodes have opened meanwhile, and who
+lost its hold gets it back with the next NodePool's and at the end, not at the next look.
 
 `core.joining` says which open now and whose room on an open node is held anew. One claim that
 cannot be written is left for the next look and stops no other. Every step can be repeated.
@@ -41,13 +42,16 @@ def receive(
 ) -> None:
     """Dress the Nodes of *arrivals*, and open those whose time has come."""
     dressed = _each(world, arrivals, lambda one: _dress(world, one))
-    due = joining.opened(dressed, state, world.clock.now())
-    homes = {
-        pod: one.node.name for one in due for pod in planned_pods(one.claim.metadata.annotations)
-    }
-    if homes:
-        _nominate(world, joining.nominations(homes, world.cluster.waiting()))
-    lifted = _lift(world, due)
+    pools = joining.opened(dressed, state, world.clock.now())
+    homes = {pod: node for pool in pools for pod, node in _homes(pool).items()}
+    coming = joining.homecoming(homes, world.cluster.waiting()) if homes else {}
+    lifted: list[Arrival] = []
+    just_opened: dict[str, str] = {}
+    for pool in pools:
+        mine = {pod: node for pod, node in _homes(pool).items() if pod in coming}
+        _nominate(world, just_opened | mine)
+        lifted += _lift(world, pool)
+        just_opened = mine
     if homes:
         _nominate(world, joining.nominations(homes, world.cluster.waiting()))
     _each(world, lifted, lambda one: _record(world, one, instances.get(one.claim.instance_id)))
@@ -94,6 +98,15 @@ def _has(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     return wanted.items() <= found.items()
 
 
+def _homes(arrivals: Iterable[Arrival]) -> dict[str, str]:
+    """Return pod -> node as it was planned."""
+    return {
+        pod: one.node.name
+        for one in arrivals
+        for pod in planned_pods(one.claim.metadata.annotations)
+    }
+
+
 def _nominate(world: World, homes: Mapping[str, str]) -> None:
     """Hold the room of nodes for the pods that they were planned for."""
     for pod, problem in world.cluster.nominate_all(homes).items():
@@ -103,7 +116,7 @@ def _nominate(world: World, homes: Mapping[str, str]) -> None:
 def _lift(world: World, due: Sequence[Arrival]) -> list[Arrival]:
     """Open the nodes of *due*; return those for which it worked."""
     failed = world.cluster.untaint_all(
-        [one.node.name for one in due], labels.UNREGISTERED_TAINT, "NoExecute"
+        [one.node for one in due], labels.UNREGISTERED_TAINT, "NoExecute"
     )
     for node, problem in failed.items():
         world.telemetry.log("tried again later", node=node, problem=problem)

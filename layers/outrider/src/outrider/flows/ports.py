@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from outrider.apis.node import Node
 from outrider.apis.nodeclass import EC2NodeClass
 from outrider.apis.pod import Pod
 from outrider.core.catalog.instancetype import Catalog
@@ -84,8 +85,8 @@ class Cluster(Protocol):
     def taint(self, name: str, key: str, effect: str, *, present: bool, value: str = "") -> None:
         """Put a taint on a Node or take it off, keeping all others, against concurrent writers."""
 
-    def untaint_all(self, names: Sequence[str], key: str, effect: str) -> Mapping[str, str]:
-        """Take a taint off each Node of *names*; return why not, for those that failed."""
+    def untaint_all(self, nodes: Sequence[Node], key: str, effect: str) -> Mapping[str, str]:
+        """Take a taint off each of *nodes*; return why not, for those that failed."""
 
     def delete_node(self, name: str) -> None:
         """Delete a Node and take our finalizer off it; one that is gone is fine."""

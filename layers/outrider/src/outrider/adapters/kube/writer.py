@@ -14,8 +14,9 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from outrider.adapters.kube.client import MERGE_PATCH, STRATEGIC_PATCH, Client
+from outrider.adapters.kube.client import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Client
 from outrider.apis import labels
+from outrider.apis.node import Node
 from outrider.errors import ClusterError, Conflict, Gone
 
 NODECLAIMS = "/apis/karpenter.sh/v1/nodeclaims"
@@ -98,9 +99,33 @@ class Writer:
 
         self._change(f"{NODES}/{name}", change)
 
-    def untaint_all(self, names: Sequence[str], key: str, effect: str) -> Mapping[str, str]:
-        """Take a taint off each Node of *names*; return why not, for those that failed."""
-        return self._each(names, lambda name: self.taint(name, key, effect, present=False))
+    def untaint_all(self, nodes: Sequence[Node], key: str, effect: str) -> Mapping[str, str]:
+        """Take a taint off each of *nodes*; return why not, for those that failed."""
+        known = {node.name: node for node in nodes}
+        return self._each(known, lambda name: self._untaint(known[name], key, effect))
+
+    def _untaint(self, node: Node, key: str, effect: str) -> None:
+        """Take a taint off where *node* showed it, in one request; read first where it moved.
+
+        Nodes of a decision are to open at once: every round trip between the first and the last
+        is time in which kube-scheduler forgets nominations (docs/e2e.md).
+        """
+        carried = [(taint.key, taint.effect) for taint in node.taints]
+        if (key, effect) in carried:
+            at = f"/spec/taints/{carried.index((key, effect))}"
+            patch = [
+                {"op": "test", "path": f"{at}/key", "value": key},
+                {"op": "test", "path": f"{at}/effect", "value": effect},
+                {"op": "remove", "path": at},
+            ]
+            try:
+                self._client.send("PATCH", f"{NODES}/{node.name}", patch, content_type=JSON_PATCH)
+            except ClusterError as refusal:
+                if refusal.status != INVALID:  # the list is another by now
+                    raise
+            else:
+                return
+        self.taint(node.name, key, effect, present=False)
 
     def delete_node(self, name: str) -> None:
         """Delete a Node and take our finalizer off it; one that is gone is fine."""
