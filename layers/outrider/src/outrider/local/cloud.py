@@ -29,6 +29,7 @@ from outrider.local import (
     images,
     library,
     motoqueues,
+    mototables,
     mototags,
     mototime,
     patience,
@@ -157,6 +158,7 @@ class Cloud:
         self._undo.append(patience.install(self.clock, self._seed))
         self._undo.append(mototags.install())
         self._undo.append(motoqueues.install())
+        self._undo.append(mototables.install())
         self.endpoint = Endpoint()
         self._undo.append(lambda: mototime.use(None))
         mototime.use(self.clock)
