@@ -24,9 +24,9 @@ SEEDS = int(os.environ.get("OUTRIDER_E2E_SEEDS", "50"))
 AT_ONCE = 10
 CLAIMS = "/apis/karpenter.sh/v1/nodeclaims"
 CLASSES = "/apis/karpenter.k8s.aws/v1/ec2nodeclasses"
-# kube-scheduler forgets a nomination when the pod fails a cycle without victims to preempt: a pod
-# whose spread waits for another zone's node loses its held room to a pod without such scruples.
-FIRST_ROUND = 0.9
+# kube-scheduler forgets a nomination when the pod fails a cycle without victims to preempt, and on
+# a busy machine more cycles fit between two writes: 99.5 % is the aim on a quiet one (docs/e2e.md).
+FIRST_ROUND = 0.97
 PATIENCE = 240.0
 
 
