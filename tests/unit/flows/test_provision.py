@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from outrider.apis import labels
+from outrider.apis.placement import Taint
 from outrider.core.scheduling.result import Plan
 from outrider.errors import InvalidManifest, Unreachable
 from outrider.flows import launch, provision
@@ -134,6 +136,19 @@ def test_a_nomination_to_a_node_that_is_gone_is_cleared(fake: FakeWorld, plans: 
     provision.provision(TICK, fake.world)
     assert fake.recorder.of("nominate") == [("default/a", None)]
     assert plans[0].launches
+
+
+def test_room_is_held_where_nobody_else_holds_it(fake: FakeWorld, plans: list[Plan]) -> None:
+    """On a node that is open and fills; a closed one keeps the places that its NodeClaim names."""
+    node = estate.node("n1", initialized=False)
+    closed = replace(node, taints=(Taint(labels.UNREGISTERED_TAINT, effect="NoExecute"),))
+    claim = estate.claim(node, annotations={labels.PODS: "default/planned"})
+    fake.cluster.put(claim, closed, estate.pod("planned"), estate.pod("later"))
+    provision.provision(TICK, fake.world)
+    assert fake.recorder.of("nominate") == [("default/later", "n1")]
+    fake.cluster.put(node)
+    provision.provision(TICK, fake.world)
+    assert fake.recorder.of("nominate")[1:] == [("default/planned", "n1")]
 
 
 def test_giving_way_leaves_a_hint(fake: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from outrider.apis import labels
+from outrider.apis.node import Node
 from outrider.apis.pod import Pod
 from outrider.core import headroom
 from outrider.core.clusterstate import ClusterState
+from outrider.core.promises import planned_pods
 from outrider.core.records import Lease
 from outrider.core.scheduling.plan import pending, plan
 from outrider.core.scheduling.result import Plan, Rejection
@@ -208,14 +211,26 @@ def _record(
 def _nominate(world: World, made: Plan, state: ClusterState) -> None:
     """Hold the places on nodes that are still joining for the pods that they are meant for.
 
-    A node that is up needs no word from us: the scheduler sees the room.
+    A node that is up needs no word from us: the scheduler sees the room. One that is closed keeps
+    its places for the pods that its NodeClaim names; they are nominated when it opens, and would
+    be forgotten until then.
     """
+    homes: dict[str, str] = {}
     for placement in made.placements:
         node, pod = state.node(placement.node), state.pod(placement.pod)
         if node is None or node.initialized or pod is None or pod.node_name:
             continue
-        if pod.nominated_node_name != node.name:
-            world.cluster.nominate(pod.key, node.name)
+        if pod.nominated_node_name != node.name and not _is_kept(pod, node, state):
+            homes[pod.key] = node.name
+    for key, problem in world.cluster.nominate_all(homes).items():
+        world.telemetry.log("not nominated", pod=key, node=homes[key], problem=problem)
+
+
+def _is_kept(pod: Pod, node: Node, state: ClusterState) -> bool:
+    """Return whether *node* is closed and its NodeClaim keeps a place for *pod*."""
+    claim = state.claim_of(node)
+    closed = any(taint.key == labels.UNREGISTERED_TAINT for taint in node.taints)
+    return closed and claim is not None and pod.key in planned_pods(claim.metadata.annotations)
 
 
 def _tell(world: World, made: Plan, state: ClusterState) -> None:

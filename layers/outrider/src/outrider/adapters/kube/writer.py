@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ TRIES = 6
 INVALID = 422
 EVENT_TEXT = 1024  # the API server refuses a longer message
 REMEMBERED = 4096
+UNSAID_FOR = timedelta(minutes=2)  # as long as Karpenter's recorder keeps from repeating itself
 
 Json = Mapping[str, Any]
 
@@ -40,7 +41,8 @@ class Writer:
     def __init__(self, client: Client, now: Callable[[], datetime]) -> None:
         self._client = client
         self._now = now
-        self._events: dict[str, int] = {}  # what this sandbox has said, and how often
+        # what this sandbox has said, how often and when last
+        self._events: dict[str, tuple[int, datetime]] = {}
 
     def create_nodeclaim(self, manifest: Json) -> None:
         """Create a NodeClaim; one of that name is left as it is."""
@@ -164,13 +166,17 @@ class Writer:
     def event(self, involved: Json, reason: str, message: str, *, warning: bool = False) -> None:
         """Write a Kubernetes Event about *involved* (apiVersion, kind, name, namespace, uid).
 
-        The same words about the same object are one Event whose count grows.
+        The same words about the same object are one Event whose count grows, once in `UNSAID_FOR`.
         """
         namespace = str(involved.get("namespace") or "default")
         said = f"{involved.get('uid')}/{involved.get('kind')}/{reason}/{message}"
         digest = hashlib.sha256(said.encode()).hexdigest()[:16]
         name = f"{str(involved.get('name'))[:200]}.{digest}"
-        now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = self._now()
+        count, last = self._events.get(digest, (0, at))
+        if count and at - last < UNSAID_FOR:
+            return
+        now = at.strftime("%Y-%m-%dT%H:%M:%SZ")
         path = f"/api/v1/namespaces/{namespace}/events"
         event = {
             "apiVersion": "v1",
@@ -187,28 +193,28 @@ class Writer:
             "lastTimestamp": now,
             "count": 1,
         }
-        if digest not in self._events:
+        if not count:
             try:
                 self._client.send("POST", path, event)
             except Conflict:  # said by another sandbox, or by this function before it was replaced
-                self._events[digest] = 1
+                count = 1
             except Gone:  # the namespace is being deleted
                 return
             else:
-                self._remember(digest)
+                self._remember(digest, 1, at)
                 return
-        count = self._remember(digest)
         try:
-            self._merge(f"{path}/{name}", {"count": count, "lastTimestamp": now})
+            self._merge(f"{path}/{name}", {"count": count + 1, "lastTimestamp": now})
         except Gone:  # it outlived its hour
             self._events.pop(digest, None)
+        else:
+            self._remember(digest, count + 1, at)
 
-    def _remember(self, digest: str) -> int:
-        """Return how often *digest* was said, this time included."""
+    def _remember(self, digest: str, count: int, at: datetime) -> None:
+        """Remember how often *digest* was said, and when last."""
         if len(self._events) > REMEMBERED:
             self._events.clear()
-        self._events[digest] = count = self._events.get(digest, 0) + 1
-        return count
+        self._events[digest] = count, at
 
     def _each(self, names: Iterable[str], write: Callable[[str], None]) -> Mapping[str, str]:
         """Do *write* for all *names* together; return why not, for those that failed."""
