@@ -89,12 +89,16 @@ def test_the_command_serves_a_cluster_that_exists(alone: Administrator) -> None:
         alone.apply(node_pool("plain", wishes, node_class="gpu"))
         room = {"requests": {"cpu": "1"}}
         alone.must("POST", alone.pods, pod("asks", resources=room))
-        bound = alone.until(
-            alone.pods,
-            lambda one: one["status"]["phase"] == "Running",
-            seconds=POD_SECONDS,
-            fieldSelector="metadata.name=asks",
-        )
+        try:
+            bound = alone.until(
+                alone.pods,
+                lambda one: one["status"]["phase"] == "Running",
+                seconds=POD_SECONDS,
+                fieldSelector="metadata.name=asks",
+            )
+        except AssertionError as lost:
+            told = "\n".join(lines.get() for _ in range(lines.qsize()))
+            raise AssertionError(f"{lost}; what the command told:\n{told}") from None
         node = alone.must("GET", f"/api/v1/nodes/{bound['spec']['nodeName']}")
         assert node["metadata"]["labels"]["karpenter.sh/nodepool"] == "plain"
         process.send_signal(signal.SIGTERM)
