@@ -25,7 +25,7 @@ from tests.e2e.real.test_story import GPU_CLASS
 
 ROOT = Path(__file__).parents[3]
 START_SECONDS = 90.0
-POD_SECONDS = 120
+POD_SECONDS = 180  # two ticks of a minute, should a hint and a join watch be late, and a boot
 STOP_SECONDS = 30.0
 
 
