@@ -34,6 +34,7 @@ OURS = f"{WEBHOOKS}/{webhook.NAME}"
 PAIRS = 9
 GREEDY = 10
 TIMES = 1.5
+TRIES = 5
 PLACE = {"outrider.test/place": "yes"}
 SCHEDULER = {"Impersonate-User": "system:kube-scheduler"}
 PATIENCE = 30.0
@@ -263,6 +264,24 @@ class Ear:
         return names | {one["regarding"]["name"] for one in told}
 
 
+def is_heard(admin: Administrator, ear: Ear, name: str) -> bool:
+    """Return whether the refusal of a pod with a secret is heard of before its Event is there.
+
+    The API server gives us a second; on a busy machine that is not always enough, and then it lets
+    the Event pass without a word.
+    """
+    keeps_to_itself = pod(name, resources={"limits": {"nvidia.com/gpu": "4096"}})
+    main = keeps_to_itself["spec"]["containers"][0]
+    main["env"] = [{"name": "PASSWORD", "value": "correct horse"}]
+    admin.must("POST", admin.pods, keeps_to_itself)
+    admin.until(
+        admin.in_group("events.k8s.io/v1", "events"),
+        lambda one: one["regarding"].get("name") == name,
+    )
+    admin.must("DELETE", f"{admin.pods}/{name}", {"gracePeriodSeconds": 0})
+    return name in ear.about()
+
+
 def test_the_webhook_hears_of_refused_pods_and_of_nothing_else(
     uninstalled: Administrator, place: str
 ) -> None:
@@ -278,16 +297,8 @@ def test_the_webhook_hears_of_refused_pods_and_of_nothing_else(
             assert not ear.about() & {"by-somebody", "of-success", "of-a-service"}
             told(admin, refusal(admin, "of-a-pod"))
             assert "of-a-pod" in ear.about()
-            keeps_to_itself = pod("secretive", resources={"limits": {"nvidia.com/gpu": "4096"}})
-            main = keeps_to_itself["spec"]["containers"][0]
-            main["env"] = [{"name": "PASSWORD", "value": "correct horse"}]
-            admin.must("POST", admin.pods, keeps_to_itself)
-            admin.until(
-                admin.in_group("events.k8s.io/v1", "events"),
-                lambda one: one["regarding"].get("name") == "secretive",
-            )
-            admin.must("DELETE", f"{admin.pods}/secretive", {"gracePeriodSeconds": 0})
-        assert "secretive" in ear.about()
+            heard = any(is_heard(admin, ear, f"secretive-{number}") for number in range(TRIES))
+        assert heard
         assert "correct horse" not in json.dumps(ear.reviews)
         assert ear.hints == ["local"] * len(ear.meant())
         for asked in ear.meant():
