@@ -235,6 +235,13 @@ def test_every_queue_has_a_dead_letter_queue_with_an_alarm() -> None:
     assert all(queue["MessageRetentionPeriod"] == 1209600 for queue in dead.values())
 
 
+def test_a_hint_that_kills_its_pass_reaches_the_dead_letters() -> None:
+    """It is given up on before the queue forgets it, and somebody is told."""
+    queue = stack().of("AWS::SQS::Queue")["HintQueue"]
+    most = queue["RedrivePolicy"]["maxReceiveCount"]
+    assert most * queue["VisibilityTimeout"] < queue["MessageRetentionPeriod"]
+
+
 def test_lifecycle_may_queue_for_itself() -> None:
     """Lambda ends an SQS loop after sixteen rounds; a joining node needs more looks than that."""
     assert {n for n, f in functions().items() if f.get("RecursiveLoop") == "Allow"} == {"lifecycle"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from outrider.adapters.kube.client import Client, Endpoint
+from outrider.adapters.kube.client import JSON_PATCH, Client, Endpoint
 from outrider.adapters.kube.cluster import KubeCluster
 from outrider.apis import labels
 from outrider.errors import Blocked, ClusterError, Conflict, Gone, Unreachable
@@ -175,6 +175,24 @@ def test_taints_survive_concurrent_writers(api: KubeAPI, cluster: KubeCluster) -
     after = {taint["key"] for taint in read(api, "/api/v1/nodes/n1")["spec"]["taints"]}
     assert "k0" not in after
     assert "own" in after
+
+
+def test_a_node_that_somebody_writes_to_is_opened_all_the_same(
+    api: KubeAPI, cluster: KubeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API server gives a patch up after some tries of its own: it is read and written then."""
+    api.apply(node("busy", taints=[{"key": labels.UNREGISTERED_TAINT, "effect": "NoExecute"}]))
+    seen = cluster.machines().nodes
+    send = Client.send
+
+    def refuse(client: Client, method: str, path: str, *body: Any, **named: Any) -> Any:
+        if named.get("content_type") == JSON_PATCH:
+            raise Conflict("the object has been modified", status=409)
+        return send(client, method, path, *body, **named)
+
+    monkeypatch.setattr(Client, "send", refuse)
+    assert cluster.untaint_all(seen, labels.UNREGISTERED_TAINT, "NoExecute") == {}
+    assert not read(api, "/api/v1/nodes/busy")["spec"].get("taints")
 
 
 def test_nodes_are_opened_whatever_has_changed_since_they_were_read(

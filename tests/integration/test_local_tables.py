@@ -8,6 +8,7 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
+from moto.dynamodb.models.table import Table
 
 from outrider.local import mototables
 
@@ -76,6 +77,17 @@ def test_a_partition_answers_as_the_table_does(table: Any, question: dict[str, A
     finally:
         undo()
     assert ask(table, question) == expected
+
+
+def test_a_query_leaves_no_table_behind(table: Any) -> None:
+    """A simulated day asks a million times."""
+    undo = mototables.install()
+    try:
+        before = len(Table.instances_tracked)
+        ask(table, QUESTIONS["a partition"])
+        assert len(Table.instances_tracked) == before
+    finally:
+        undo()
 
 
 def test_a_partition_without_rows_is_empty(table: Any) -> None:

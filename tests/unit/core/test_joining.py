@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -132,6 +133,13 @@ def test_patience_ends_for_all_that_are_ready() -> None:
         Arrival(_claim("boots"), _node("boots", None)),
     ]
     assert _opened(arrivals) == ["new", "old"]
+
+
+def test_who_is_not_ready_brings_nobody() -> None:
+    """A node that opens unready, in the end, is no reason for its siblings to open one by one."""
+    unready = replace(_node("unready", None), created=NOW - timedelta(seconds=30))
+    arrivals = [Arrival(_claim("unready"), unready), Arrival(_claim("new"), _node("new", 1.0))]
+    assert _opened(arrivals) == ["unready"]
 
 
 def test_patience_of_one_nodepool_is_not_another_s() -> None:

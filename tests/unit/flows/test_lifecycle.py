@@ -125,6 +125,14 @@ def test_a_node_with_its_devices_opens_at_once(made: MarketWorld) -> None:
     assert not _is_closed(made)
 
 
+def test_a_tick_sees_to_it_that_somebody_watches(made: MarketWorld) -> None:
+    """Whoever watched a node that is about to open may have died: the next look is at once."""
+    _join(made)
+    lifecycle.lifecycle(TICK, made.world)
+    assert made.recorder.of("watch_join")[-1] == ((_claim(made).name,),)
+    assert made.workflows.delays[-1] == 0
+
+
 def test_a_node_that_is_not_ready_opens_in_the_end(made: MarketWorld) -> None:
     """What makes it Ready may not tolerate our taint."""
     _join(made, ready=False)

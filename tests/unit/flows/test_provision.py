@@ -46,7 +46,7 @@ def fake(plans: list[Plan]) -> FakeWorld:
 
 def test_nothing_waits_nothing_is_read(fake: FakeWorld, plans: list[Plan]) -> None:
     """Without a pod that waits the cluster is not read and the lease not taken."""
-    assert provision.provision(TICK, fake.world) == {"batchItemFailures": []}
+    assert provision.provision(TICK, fake.world) == {}
     assert [name for _, name, _, _ in fake.recorder.calls] == ["pending"]
     assert fake.telemetry.total("ReconcileHeartbeat") == 1
     assert fake.telemetry.counts[-1][:2] == ("OldestPendingPodSeconds", 0)
@@ -58,7 +58,7 @@ def test_a_hint_and_a_tick_are_the_same(
 ) -> None:
     """Whatever the event said, what waits is planned once, told and launched."""
     fake.cluster.put(estate.pod("a"), estate.pod("b", cpu="1500m"))
-    assert provision.provision(event, fake.world) == {"batchItemFailures": []}
+    assert provision.provision(event, fake.world) == {}
     assert sum(len(one.pods) for one in plans[0].launches) == 2
     (told,) = fake.bus.of("PlanMade")
     assert (told["pods"], told["placed"], told["acting"]) == (2, 2, True)
@@ -74,7 +74,7 @@ def test_a_taken_lease_loses_no_hint(
     """While somebody else plans for long, a hint is told again; a tick has its successor."""
     fake.cluster.put(estate.pod("a"))
     fake.ledger.acquire("somebody", 3600)
-    assert provision.provision(event, fake.world) == {"batchItemFailures": []}
+    assert provision.provision(event, fake.world) == {}
     assert plans == []
     assert len(fake.recorder.of("hint")) == hints
 
@@ -149,6 +149,21 @@ def test_room_is_held_where_nobody_else_holds_it(fake: FakeWorld, plans: list[Pl
     fake.cluster.put(node)
     provision.provision(TICK, fake.world)
     assert fake.recorder.of("nominate")[1:] == [("default/planned", "n1")]
+
+
+def test_a_closed_node_s_pod_does_not_keep_another_promise(
+    fake: FakeWorld, plans: list[Plan]
+) -> None:
+    """It would keep it when the node opens, and its room there would lie open."""
+    node = estate.node("n1", initialized=False)
+    closed = replace(node, taints=(Taint(labels.UNREGISTERED_TAINT, effect="NoExecute"),))
+    claim = estate.claim(node, annotations={labels.PODS: "default/planned"})
+    ours = {labels.DECISION: "d1"}
+    unfit = replace(estate.node("unfit", initialized=False, annotations=ours), unschedulable=True)
+    pod = replace(estate.pod("planned"), nominated_node_name="unfit")
+    fake.cluster.put(claim, closed, unfit, pod)
+    provision.provision(TICK, fake.world)
+    assert fake.recorder.of("nominate") == [("default/planned", "n1")]
 
 
 def test_giving_way_leaves_a_hint(fake: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ Ready is opened after `UNREADY_FOR` all the same, in case what makes it Ready do
 taint. Karpenter opens every node at once and lets the pods fall where they may (F124).
 
 Each node that opens wakes every pod that waits, another NodePool's as well: most fail, and what
-they were promised is forgotten. So at one look one NodePool opens; when the next look has held the
-next one's room, the scheduler has come to rest.
+they were promised is forgotten. So at one look one NodePool opens, and those that may wait no
+longer; by the next look, when the next one's room is held, the scheduler has come to rest.
 
 For as long as pods find their places (`SETTLING` after the node serves), those that lost their
 nomination get it back. Refuses to know how anything is written, and the clock.
@@ -56,8 +56,9 @@ def opened(
     for (decision, pool), group in _by_decision_and_pool(arrivals).items():
         able = [one for one in group if _is_able(one)]
         waited = [one for one in group if _has_waited(one.node, now)]
-        if waited:
-            due |= {one.node.name: one for one in (*able, *waited)}
+        due |= {one.node.name: one for one in waited}
+        if any(one.node.ready for one in waited):
+            due |= {one.node.name: one for one in able}
         elif able and {one.claim.name for one in able} >= _expected(decision, pool, state):
             whole.append(able)
     if whole:
@@ -99,7 +100,7 @@ def nominations(homes: Mapping[str, str], waiting: Iterable[Pod]) -> dict[str, s
 
 
 def with_siblings(names: Collection[str], state: ClusterState) -> set[str]:
-    """Return the claims of *names* and those of the same decisions: they open together."""
+    """Return the claims of *names* and those of the same decisions: some of them open together."""
     decisions = {_decision(one) for one in state.nodeclaims if one.name in names} - {""}
     return {*names} | {one.name for one in state.nodeclaims if _decision(one) in decisions}
 

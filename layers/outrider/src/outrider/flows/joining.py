@@ -1,12 +1,12 @@
 """Nodes that have joined: made what their NodeClaims say, their room held, opened together.
 
     dress (labels, taints, owner) -> NodePool by NodePool: nominate its pods, lift the taints of its
-    nodes at once -> nominate again whom the scheduler let go meanwhile
+    nodes at once, nominate again whom the scheduler let go meanwhile
 
 The scheduler wakes at the first node that opens, and a pod whose own node opens a moment later
 fails that cycle: its nomination is gone before its node is there. So nodes whose pods compete open
 together, their pods are nominated just before, whatever other nodes have opened meanwhile, and who
-lost its hold gets it back with the next NodePool's and at the end, not at the next look.
+lost its hold gets it back at once, not at the next look.
 
 `core.joining` says which open now and whose room on an open node is held anew. One claim that
 cannot be written is left for the next look and stops no other. Every step can be repeated.
@@ -46,14 +46,12 @@ def receive(
     homes = {pod: node for pool in pools for pod, node in _homes(pool).items()}
     coming = joining.homecoming(homes, world.cluster.waiting()) if homes else {}
     lifted: list[Arrival] = []
-    just_opened: dict[str, str] = {}
     for pool in pools:
-        mine = {pod: node for pod, node in _homes(pool).items() if pod in coming}
-        _nominate(world, just_opened | mine)
+        mine = _homes(pool)
+        _nominate(world, {pod: node for pod, node in coming.items() if mine.get(pod) == node})
         lifted += _lift(world, pool)
-        just_opened = mine
-    if homes:
-        _nominate(world, joining.nominations(homes, world.cluster.waiting()))
+        if mine:
+            _nominate(world, joining.nominations(mine, world.cluster.waiting()))
     _each(world, lifted, lambda one: _record(world, one, instances.get(one.claim.instance_id)))
 
 

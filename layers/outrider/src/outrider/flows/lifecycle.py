@@ -110,6 +110,9 @@ def _sweep(world: World) -> Answer:
     instances = world.cloud.instances()
     adoption.adopt(world, state, instances)
     verdicts = _attend(world, state, None, instances)
+    opening = joining.near(state.nodeclaims, state, set())
+    if opening:  # one NodePool opens at a look, and whoever watched them may have died
+        _watch(world, sorted(opening), soon=True)
     _collect(world, state, instances)
     pools.report(world, state)
     slot = int(world.clock.now().timestamp() // HALF_AN_HOUR.total_seconds())

@@ -53,7 +53,7 @@ def provision(event: Mapping[str, Any], world: World) -> Answer:
         if hints:
             _show_again(world, hints)
         raise
-    return {"batchItemFailures": []}
+    return {}
 
 
 def _serve_all(world: World, *, is_hinted: bool) -> None:
@@ -227,7 +227,11 @@ def _nominate(world: World, made: Plan, state: ClusterState) -> None:
 
 
 def _is_kept(pod: Pod, node: Node, state: ClusterState) -> bool:
-    """Return whether *node* is closed and its NodeClaim keeps a place for *pod*."""
+    """Return whether *node* is closed, its NodeClaim keeps a place for *pod*, and nobody else does:
+    who is nominated elsewhere when the node opens would keep what it has.
+    """
+    if pod.nominated_node_name:
+        return False
     claim = state.claim_of(node)
     closed = any(taint.key == labels.UNREGISTERED_TAINT for taint in node.taints)
     return closed and claim is not None and pod.key in planned_pods(claim.metadata.annotations)

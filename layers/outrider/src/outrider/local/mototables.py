@@ -6,7 +6,6 @@ after a simulated day is most of what the embedded cloud does. Same answer, from
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +23,8 @@ def install() -> Callable[[], None]:
         hash_key = asked["hash_key"]
         if hash_key is None or asked.get("index_name"):
             return original(table, *arguments, **named)
-        partition = copy.copy(table)
+        partition = object.__new__(type(table))  # moto keeps a list of all that are made otherwise
+        partition.__dict__.update(table.__dict__)
         partition.items = {hash_key: table.items[hash_key]} if hash_key in table.items else {}
         return original(partition, *arguments, **named)
 

@@ -27,7 +27,7 @@ PLURALS = {
 }
 NODES = "/api/v1/nodes"
 TRIES = 6
-INVALID = 422
+INVALID, CONFLICT = 422, 409
 EVENT_TEXT = 1024  # the API server refuses a longer message
 REMEMBERED = 4096
 UNSAID_FOR = timedelta(minutes=2)  # as long as Karpenter's recorder keeps from repeating itself
@@ -109,8 +109,8 @@ class Writer:
     def _untaint(self, node: Node, key: str, effect: str) -> None:
         """Take a taint off where *node* showed it, in one request; read first where it moved.
 
-        Nodes of a decision are to open at once: every round trip between the first and the last
-        is time in which kube-scheduler forgets nominations (docs/e2e.md).
+        A NodePool's nodes are to open at once: every round trip between the first and the last is
+        time in which kube-scheduler forgets nominations (docs/e2e.md).
         """
         carried = [(taint.key, taint.effect) for taint in node.taints]
         if (key, effect) in carried:
@@ -123,7 +123,7 @@ class Writer:
             try:
                 self._client.send("PATCH", f"{NODES}/{node.name}", patch, content_type=JSON_PATCH)
             except ClusterError as refusal:
-                if refusal.status != INVALID:  # the list is another by now
+                if refusal.status not in {INVALID, CONFLICT}:  # else the list is another by now
                     raise
             else:
                 return
@@ -166,7 +166,8 @@ class Writer:
     def event(self, involved: Json, reason: str, message: str, *, warning: bool = False) -> None:
         """Write a Kubernetes Event about *involved* (apiVersion, kind, name, namespace, uid).
 
-        The same words about the same object are one Event whose count grows, once in `UNSAID_FOR`.
+        The same words about the same object are one Event; its count grows, once in `UNSAID_FOR`,
+        with what this sandbox says.
         """
         namespace = str(involved.get("namespace") or "default")
         said = f"{involved.get('uid')}/{involved.get('kind')}/{reason}/{message}"
