@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+
+import pytest
 
 from outrider.apis import labels
 from outrider.apis.node import NodeCondition
@@ -52,3 +55,34 @@ def test_each_nodepool_has_its_turn() -> None:
         ("open", "b"),
         ("open", "c"),
     ]
+
+
+def test_a_nodepool_opens_when_its_promises_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduler is busy with what woke it before and forgets: promised again, a few times."""
+    fake = FakeWorld()
+    fake.world.clock.at = estate.NOW
+    arrivals = [_arrival(fake, "a", "one")]
+    fake.cluster.put(estate.pod("one"))
+    forgets = iter([True, True, False])
+    nominate = fake.cluster.nominate_all
+
+    def forgetful(homes: Mapping[str, str]) -> Mapping[str, str]:
+        failed = nominate(homes)
+        if next(forgets, False):
+            fake.cluster.put(estate.pod("one"))
+        return failed
+
+    monkeypatch.setattr(fake.cluster, "nominate_all", forgetful)
+    joining.receive(fake.world, arrivals, fake.cluster.current, {})
+    assert _deeds(fake) == [*[("default/one", "a")] * 3, ("open", "a")]
+
+
+def test_a_nodepool_opens_though_no_promise_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler that is never at rest keeps no node closed."""
+    fake = FakeWorld()
+    fake.world.clock.at = estate.NOW
+    arrivals = [_arrival(fake, "a", "one")]
+    fake.cluster.put(estate.pod("one"))
+    monkeypatch.setattr(fake.cluster, "nominate_all", lambda _homes: {})
+    joining.receive(fake.world, arrivals, fake.cluster.current, {})
+    assert _deeds(fake) == [("open", "a")]

@@ -1,7 +1,7 @@
 """Nodes that have joined: made what their NodeClaims say, their room held, opened together.
 
-    dress (labels, taints, owner) -> NodePool by NodePool: nominate its pods, lift the taints of its
-    nodes at once, nominate again whom the scheduler let go meanwhile
+    dress (labels, taints, owner) -> NodePool by NodePool: nominate its pods until they stay so,
+    lift the taints of its nodes at once, nominate again whom the scheduler let go meanwhile
 
 The scheduler wakes at the first node that opens, and a pod whose own node opens a moment later
 fails that cycle: its nomination is gone before its node is there. So nodes whose pods compete open
@@ -33,6 +33,8 @@ from outrider.errors import ClusterError, Gone
 from outrider.flows import claims
 from outrider.flows.ports import World
 
+TRIES = 5  # to find kube-scheduler at rest; then the node opens all the same
+
 
 def receive(
     world: World,
@@ -48,7 +50,7 @@ def receive(
     lifted: list[Arrival] = []
     for pool in pools:
         mine = _homes(pool)
-        _nominate(world, {pod: node for pod, node in coming.items() if mine.get(pod) == node})
+        _promise(world, {pod: node for pod, node in coming.items() if mine.get(pod) == node})
         lifted += _lift(world, pool)
         if mine:
             _nominate(world, joining.nominations(mine, world.cluster.waiting()))
@@ -103,6 +105,16 @@ def _homes(arrivals: Iterable[Arrival]) -> dict[str, str]:
         for one in arrivals
         for pod in planned_pods(one.claim.metadata.annotations)
     }
+
+
+def _promise(world: World, homes: Mapping[str, str]) -> None:
+    """Hold room until nobody loses it at once: by then whatever woke the scheduler last is over."""
+    lost = homes
+    for _ in range(TRIES):
+        if not lost:
+            return
+        _nominate(world, lost)
+        lost = joining.nominations(homes, world.cluster.waiting())
 
 
 def _nominate(world: World, homes: Mapping[str, str]) -> None:
