@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from outrider.core.packing.effort import Effort
@@ -101,7 +101,28 @@ def test_the_same_problem_gives_the_same_packing(problem: Problem) -> None:
     assert pack(problem) == pack(problem)
 
 
+ROOM_BY_RETYPING = Problem(  # a bin that takes another's place leaves room under a limit
+    requests=np.array([[3.0], [4.0], [5.0], [6.0]]),
+    demand=np.array([1.0, 4.0, 24.0, 28.0]),
+    allocatable=np.array([[13.0], [4.0], [10.0], [3.0]]),
+    price=np.array([2.88, 0.0, 7.47, 3.74]),
+    list_price=np.array([2.88, 0.0, 7.47, 3.74]),
+    compatible=np.array(
+        [
+            [False, True, True, True],
+            [True, True, False, True],
+            [True, True, True, True],
+            [False, True, True, False],
+        ]
+    ),
+    supply=np.array([np.inf, 1.0, np.inf, np.inf]),
+    usage=np.array([[4.0, 1.0], [2.0, 1.0], [0.0, 3.0], [0.0, 1.0]]),
+    limits=np.array([29.0, 29.0]),
+)
+
+
 @given(problems())
+@example(ROOM_BY_RETYPING)
 @settings(max_examples=60, deadline=None)
 def test_nothing_is_left_out_that_could_be_bought_a_bin(problem: Problem) -> None:
     """A pod stays out only if no type that holds it can be bought once more."""

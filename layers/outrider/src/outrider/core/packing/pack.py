@@ -54,7 +54,7 @@ class _Best:
     def offer(self, bins: Bins, stage: str) -> None:
         """Take *bins* if they are better."""
         problem = self.part.problem
-        bins = retyped(problem, trimmed(bins, problem.demand)).merged()
+        bins = _completed(problem, retyped(problem, trimmed(bins, problem.demand))).merged()
         if cheapest(problem, problem.demand, [self.bins, bins]) is bins:
             self.bins, self.stage = bins, stage
 
@@ -169,6 +169,18 @@ def stages(
     worths = (members, generated.charges.worth)
     best.offer(repaired(part.problem, best.bins, worths, active, effort.repair, expired), "repair")
     yield best.packing()
+
+
+def _completed(problem: Problem, bins: Bins) -> Bins:
+    """Return *bins* and what else can be bought for pods that they leave out.
+
+    A type that took another's place may use less of a limit, so that there is room once more.
+    """
+    left = problem.demand - np.minimum(bins.packed(), problem.demand)
+    if not left.any():
+        return bins
+    types = np.arange(len(problem.price))
+    return bins.plus(cover(problem, worth_alone(problem), types, left, Stock.of(problem, bins)))
 
 
 def _left(problem: Problem, part: Reduced, bins: Bins) -> tuple[Left, ...]:
