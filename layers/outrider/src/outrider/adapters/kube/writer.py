@@ -27,7 +27,7 @@ PLURALS = {
 }
 NODES = "/api/v1/nodes"
 TRIES = 6
-INVALID, CONFLICT = 422, 409
+INVALID = 422
 EVENT_TEXT = 1024  # the API server refuses a longer message
 REMEMBERED = 4096
 UNSAID_FOR = timedelta(minutes=2)  # as long as Karpenter's recorder keeps from repeating itself
@@ -123,8 +123,8 @@ class Writer:
             try:
                 self._client.send("PATCH", f"{NODES}/{node.name}", patch, content_type=JSON_PATCH)
             except ClusterError as refusal:
-                if refusal.status not in {INVALID, CONFLICT}:  # else the list is another by now
-                    raise
+                if not isinstance(refusal, Conflict) and refusal.status != INVALID:
+                    raise  # otherwise the list is another by now
             else:
                 return
         self.taint(node.name, key, effect, present=False)

@@ -23,7 +23,7 @@ from outrider.core.packing.problem import Floats, Left, Packing, Pattern, Proble
 from outrider.core.packing.prove import Known, active_of, listed, relaxed, with_columns
 from outrider.core.packing.reduce import Reduced, holds, reduced
 from outrider.core.packing.retype import repaired, retyped
-from outrider.core.packing.rounding import cheapest, rounded
+from outrider.core.packing.rounding import cheapest, covered, rounded
 
 
 def never() -> bool:
@@ -179,8 +179,7 @@ def _completed(problem: Problem, bins: Bins) -> Bins:
     left = problem.demand - np.minimum(bins.packed(), problem.demand)
     if not left.any():
         return bins
-    types = np.arange(len(problem.price))
-    return bins.plus(cover(problem, worth_alone(problem), types, left, Stock.of(problem, bins)))
+    return bins.plus(covered(problem, bins, left, worth_alone(problem)))
 
 
 def _left(problem: Problem, part: Reduced, bins: Bins) -> tuple[Left, ...]:

@@ -43,11 +43,11 @@ def rounded(
     best = cheapest(
         problem,
         problem.demand,
-        [floor.plus(_covered(problem, floor, left, worth)) for worth in worths],
+        [floor.plus(covered(problem, floor, left, worth)) for worth in worths],
     )
     if not deeper or expired():
         return best
-    first = _covered(problem, floor, left, worths[0])
+    first = covered(problem, floor, left, worths[0])
     if not len(first.types):
         return best
     start = Duals(
@@ -75,7 +75,7 @@ def cheapest(problem: Problem, demand: Floats, candidates: list[Bins]) -> Bins:
     )
 
 
-def _covered(problem: Problem, bought: Bins, left: Floats, worth: Floats) -> Bins:
+def covered(problem: Problem, bought: Bins, left: Floats, worth: Floats) -> Bins:
     """Return bins for the pods *left* after *bought*."""
     return cover(problem, worth, np.arange(len(problem.price)), left, Stock.of(problem, bought))
 
