@@ -105,7 +105,7 @@ def test_another_nodepool_s_nodes_are_not_waited_for() -> None:
 
 
 def test_a_pod_that_is_promised_to_another_node_keeps_it() -> None:
-    """Who waits for this node, with its hold or without, comes; whose hold is lost gets it anew."""
+    """Whose hold is lost gets it anew; who has one keeps it, here or elsewhere."""
     waiting = [
         Pod(namespace="default", name="held", nominated_node_name="n1"),
         Pod(namespace="default", name="lost"),
@@ -113,7 +113,6 @@ def test_a_pod_that_is_promised_to_another_node_keeps_it() -> None:
         Pod(namespace="default", name="stranger"),
     ]
     homes = {f"default/{name}": "n1" for name in ("held", "lost", "elsewhere", "bound")}
-    assert joining.homecoming(homes, waiting) == {"default/held": "n1", "default/lost": "n1"}
     assert joining.nominations(homes, waiting) == {"default/lost": "n1"}
 
 

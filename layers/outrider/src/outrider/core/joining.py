@@ -82,21 +82,16 @@ def settling(claims: Iterable[NodeClaim], state: ClusterState, now: datetime) ->
     return homes
 
 
-def homecoming(homes: Mapping[str, str], waiting: Iterable[Pod]) -> dict[str, str]:
-    """Return pod -> node for those of the *waiting* pods that may go where they were planned.
+def nominations(homes: Mapping[str, str], waiting: Iterable[Pod]) -> dict[str, str]:
+    """Return pod -> node for those of the *waiting* pods whose room is to be held now.
 
-    *homes* says where that is. A pod that is nominated elsewhere keeps what it has.
+    *homes* says where they were planned. A pod that is nominated already keeps what it has.
     """
     return {
         pod.key: homes[pod.key]
         for pod in waiting
-        if pod.key in homes and pod.nominated_node_name in ("", homes[pod.key])
+        if pod.key in homes and not pod.nominated_node_name
     }
-
-
-def nominations(homes: Mapping[str, str], waiting: Iterable[Pod]) -> dict[str, str]:
-    """Return pod -> node for those of the *waiting* pods whose room is to be held anew."""
-    return homecoming(homes, (pod for pod in waiting if not pod.nominated_node_name))
 
 
 def with_siblings(names: Collection[str], state: ClusterState) -> set[str]:

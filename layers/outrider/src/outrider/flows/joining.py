@@ -45,15 +45,12 @@ def receive(
     """Dress the Nodes of *arrivals*, and open those whose time has come."""
     dressed = _each(world, arrivals, lambda one: _dress(world, one))
     pools = joining.opened(dressed, state, world.clock.now())
-    homes = {pod: node for pool in pools for pod, node in _homes(pool).items()}
-    coming = joining.homecoming(homes, world.cluster.waiting()) if homes else {}
     lifted: list[Arrival] = []
     for pool in pools:
-        mine = _homes(pool)
-        _promise(world, {pod: node for pod, node in coming.items() if mine.get(pod) == node})
+        homes = _homes(pool)
+        _promise(world, homes, tries=TRIES)
         lifted += _lift(world, pool)
-        if mine:
-            _nominate(world, joining.nominations(mine, world.cluster.waiting()))
+        _promise(world, homes, tries=1)
     _each(world, lifted, lambda one: _record(world, one, instances.get(one.claim.instance_id)))
 
 
@@ -107,14 +104,13 @@ def _homes(arrivals: Iterable[Arrival]) -> dict[str, str]:
     }
 
 
-def _promise(world: World, homes: Mapping[str, str]) -> None:
+def _promise(world: World, homes: Mapping[str, str], *, tries: int) -> None:
     """Hold room until nobody loses it at once: by then whatever woke the scheduler last is over."""
-    lost = homes
-    for _ in range(TRIES):
+    for _ in range(tries if homes else 0):
+        lost = joining.nominations(homes, world.cluster.waiting())
         if not lost:
             return
         _nominate(world, lost)
-        lost = joining.nominations(homes, world.cluster.waiting())
 
 
 def _nominate(world: World, homes: Mapping[str, str]) -> None:
