@@ -1,7 +1,7 @@
 """moto's tables, without a look at every row for each query.
 
 DynamoDB reads one partition; moto sorts the whole table and keeps the rows of the partition. After
-a simulated day that is a good part of the embedded cloud's work. Same answer, from those rows alone.
+a simulated day that is a good part of the embedded cloud's work. Same answer, from fewer rows.
 """
 
 from __future__ import annotations
