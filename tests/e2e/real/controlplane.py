@@ -81,6 +81,7 @@ class ControlPlane:
             self._start("kube-scheduler", self._scheduler())
             self._start("kube-controller-manager", self._controllers())
             self._until("the default namespace", self._has_service_account)
+            self._must_run()
         except BaseException:
             self.stop()
             raise
@@ -211,16 +212,14 @@ class ControlPlane:
         return [
             f"--kubeconfig={self._path('scheduler.kubeconfig')}",
             "--leader-elect=false",
-            "--bind-address=127.0.0.1",
-            f"--secure-port={_free_ports(1)[0]}",
+            "--secure-port=0",  # nobody asks it; a port that is free now may be taken by then
         ]
 
     def _controllers(self) -> list[str]:
         return [
             f"--kubeconfig={self._path('controllers.kubeconfig')}",
             "--leader-elect=false",
-            "--bind-address=127.0.0.1",
-            f"--secure-port={_free_ports(1)[0]}",
+            "--secure-port=0",  # nobody asks it; a port that is free now may be taken by then
             "--use-service-account-credentials=true",
             f"--service-account-private-key-file={self._path('sa.key')}",
             f"--root-ca-file={self._path('ca.pem')}",
@@ -255,13 +254,17 @@ class ControlPlane:
         """Wait until *what* is there, or until one of the programs has ended."""
         end = time.monotonic() + PATIENCE
         while not holds():
-            for name, process in self._running.items():
-                if process.poll() is not None:
-                    raise DidNotStart(f"{name} ended: {self.log(name)[-2000:]}")
+            self._must_run()
             if time.monotonic() > end:
                 silent = "".join(self.log(name)[-1000:] for name in self._running)
                 raise DidNotStart(f"{what} is not there after {PATIENCE:.0f} s: {silent}")
             time.sleep(0.1)  # a program of the machine's, on the machine's time
+
+    def _must_run(self) -> None:
+        """Raise where a program has ended, with the reason that it gave."""
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                raise DidNotStart(f"{name} ended: {self.log(name)[-2000:]}")
 
 
 def _signing_key() -> bytes:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from outrider.core.seeding import estimate
 from outrider.core.seeding.images import UNPACKED_FACTOR
 from outrider.local.kube import Faults, Timings
-from outrider.local.kube.objects import is_true
+from outrider.local.kube.client import LocalClient
+from outrider.local.kube.objects import Obj, is_true
+from outrider.local.kube.status import StatusError
 from tests.unit.local_kube.conftest import Build, TestCluster, facts, pod, user_data
 
 NAME = "ip-10-0-0-1.ec2.internal"
@@ -107,6 +110,34 @@ def test_faults_delay_and_prevent(cluster: TestCluster) -> None:
     third = cluster.get("nodes", "ip-10-0-0-3.ec2.internal")
     assert is_true(third, "Ready")
     assert third["status"]["allocatable"]["nvidia.com/gpu"] == "0"
+
+
+def test_what_the_api_server_could_not_take_is_said_again(
+    cluster: TestCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API server that is away when a node joins, or a pod starts, costs a moment, no more."""
+    away: set[tuple[str, str]] = set()
+
+    def first_refused(name: str) -> None:
+        real = getattr(LocalClient, name)
+
+        def call(client: LocalClient, storage: str, *rest: Any) -> Obj:
+            if (name, storage) not in away:
+                away.add((name, storage))
+                raise StatusError(503, "ServiceUnavailable", "etcd has no leader")
+            result: Obj = real(client, storage, *rest)
+            return result
+
+        monkeypatch.setattr(LocalClient, name, call)
+
+    for name in ("create", "patch"):
+        first_refused(name)
+    cluster.kube.kubelets.instance_running(facts())
+    cluster.apply(pod("p"))
+    cluster.run(60)
+    assert is_true(cluster.get("nodes", NAME), "Ready")
+    assert cluster.pod("p")["status"]["phase"] == "Running"
+    assert {("create", "nodes"), ("patch", "nodes"), ("patch", "pods")} <= away
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from outrider.local.kube import KubeAPI, Kubelets, Timings
 from outrider.local.kube.chronicle import Chronicle
 from outrider.local.kube.client import HttpClient
 from outrider.local.kube.objects import Obj, is_true
+from outrider.local.kube.status import StatusError
 from outrider.local.timeline import Timeline
 from tests.unit.local_kube.conftest import facts, pod, user_data
 
@@ -165,3 +166,39 @@ def test_kubelets_work_over_http(kube: KubeAPI, tmp_path: Path) -> None:
     while gone.get(timeout=PATIENCE) != "DELETED":
         pass
     assert client.get("pods", ("default", "p")) is None
+
+
+def test_a_notice_that_fails_ends_no_watch(kube: KubeAPI, tmp_path: Path) -> None:
+    """Whoever watches hears of the next change though it stumbled over one."""
+    path = tmp_path / "kubeconfig"
+    path.write_text(kube.kubeconfig())
+    heard: SimpleQueue[str] = SimpleQueue()
+    stumbled: list[str] = []
+
+    def notice(_kind: str, one: Obj, _before: Obj | None) -> None:
+        name = one["metadata"]["name"]
+        if not stumbled:
+            stumbled.append(name)
+            raise RuntimeError(name)
+        heard.put(name)
+
+    HttpClient(path, kube.clock).subscribe("pods", notice)
+    kube.apply(pod("stone"))
+    assert heard.get(timeout=PATIENCE) == "stone"
+    assert stumbled == ["stone"]
+    kube.apply(pod("next"))
+    assert heard.get(timeout=PATIENCE) == "next"
+
+
+def test_words_of_an_api_server_are_a_refusal_too(
+    kube: KubeAPI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A filter before the API answers in words, not with a Status."""
+    path = tmp_path / "kubeconfig"
+    path.write_text(kube.kubeconfig())
+    client = HttpClient(path, kube.clock)
+    said = urllib3.HTTPResponse(b"Too many requests, please try again later.", status=429)
+    monkeypatch.setattr(urllib3.PoolManager, "request", lambda *_, **__: said)
+    with pytest.raises(StatusError, match="Too many requests") as refusal:
+        client.get("pods", ("default", "p"))
+    assert refusal.value.code == 429

@@ -170,6 +170,8 @@ class HttpClient:
                 self._watch(storage, revision, notice, known)
             except (StatusError, urllib3.exceptions.HTTPError, OSError) as cause:
                 log.info("watch of %s ended: %s", storage, cause)
+            except Exception:  # a notice that failed: whoever watches goes on, as an informer does
+                log.exception("watch of %s", storage)
             self._clock.sleep(1.0)
 
     def _relist(self, storage: str, notice: Notice, known: dict[Key, Obj]) -> str:
@@ -230,10 +232,19 @@ class HttpClient:
             )
         except urllib3.exceptions.HTTPError as cause:
             raise StatusError(503, "ServiceUnavailable", str(cause)) from cause
-        read: Obj = orjson.loads(answer.data) if answer.data else {}
         if answer.status >= 400:
-            raise StatusError(answer.status, read.get("reason", ""), read.get("message", ""))
+            raise _refused(answer.status, answer.data)
+        read: Obj = orjson.loads(answer.data) if answer.data else {}
         return read
+
+
+def _refused(code: int, body: bytes) -> StatusError:
+    """Return what an API server said no with: a Status, or words where a filter of its refused."""
+    try:
+        status = orjson.loads(body)
+        return StatusError(code, status.get("reason", ""), status.get("message", ""))
+    except (orjson.JSONDecodeError, AttributeError):
+        return StatusError(code, "", body.decode("utf-8", "replace")[:300])
 
 
 def connection(kubeconfig: Path) -> tuple[str, dict[str, str], ssl.SSLContext]:

@@ -52,6 +52,7 @@ _LEASES = "leases.coordination.k8s.io"
 _LEASE_NAMESPACE = "kube-node-lease"
 _RENEW_SECONDS = 10.0  # of the wall at most: a fast clock must not drown the store in heartbeats
 _SLOWEST_RENEWAL = 300.0
+_AGAIN_SECONDS = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -170,6 +171,11 @@ class Kubelets:
         with self._lock:
             machine.joined = True
             self._by_node[machine.node] = machine
+            bound = [
+                uid for uid, pod in self._pods.items() if pod["spec"]["nodeName"] == machine.node
+            ]
+        for uid in bound:  # between the Node's creation and now
+            self._queue.add(uid)
         self._timeline.record(
             "nodeJoined",
             node=machine.node,
@@ -195,6 +201,8 @@ class Kubelets:
         try:
             self._client.create("nodes", body)
         except StatusError as refusal:
+            if _passes(refusal):
+                raise
             if refusal.reason != "AlreadyExists":
                 log.warning("%s does not join: %s", machine.facts.instance_id, refusal)
                 reason = str(refusal)
@@ -300,6 +308,8 @@ class Kubelets:
         try:
             self._client.patch("nodes", ("", machine.node), body, subresource)
         except StatusError as refusal:
+            if _passes(refusal):
+                raise
             log.debug("node %s: %s", machine.node, refusal)
 
     # Pods
@@ -489,6 +499,8 @@ class Kubelets:
         try:
             self._client.patch("pods", key, body, "status")
         except StatusError as refusal:
+            if _passes(refusal):
+                raise
             log.debug("pod %s: %s", key, refusal)
             return False
         return True
@@ -512,8 +524,15 @@ class Kubelets:
                 action()
             except StatusError as refusal:
                 log.warning("a kubelet: %s", refusal)
+                if _passes(refusal):
+                    self._later(_AGAIN_SECONDS, action)
             except Exception:
                 log.exception("a kubelet failed")
+
+
+def _passes(refusal: StatusError) -> bool:
+    """Return whether the API server may well say yes to the same a moment later."""
+    return refusal.code == 429 or refusal.code >= 500
 
 
 def _running(container: Obj, now: str) -> Obj:
