@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +80,8 @@ def folder(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AWS_ENDPOINT_URL", stage.cloud.url)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    # `local down` ends what runs by the notes in the temporary folder: not somebody else's here.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
 

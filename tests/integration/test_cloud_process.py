@@ -83,19 +83,53 @@ def test_a_second_one_and_a_taken_port_are_one_clear_line(tmp_path: Path) -> Non
         port = variables["AWS_ENDPOINT_URL"].rpartition(":")[2]
         second = refused(tmp_path, port)
         assert f"runs on port {port} already (process {process.pid})" in second
-        down = subprocess.run(
-            [*COMMAND, "down"],
-            env=environment(tmp_path),
-            check=True,
-            capture_output=True,
-            timeout=PATIENCE,
-        )
-        assert b"Traceback" not in down.stderr
-        assert process.wait(timeout=20) == 0
+        assert down(tmp_path).returncode == 0
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == 0
+        assert "the cloud was ended by SIGTERM" in err
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert f"port {port}" in refused(tmp_path, port)
     assert not left_behind(tmp_path)
+
+
+def test_of_several_down_ends_the_one_that_is_meant(tmp_path: Path) -> None:
+    """Which one is said by the variable that `up` printed, or by --port; else nobody is ended."""
+    with up(tmp_path, "--port", "0") as one, up(tmp_path, "--port", "0") as other:
+        ports = {place[1]["AWS_ENDPOINT_URL"].rpartition(":")[2] for place in (one, other)}
+        asked = down(tmp_path)
+        assert asked.returncode == 2
+        assert ports <= set(re.findall(r"port (\d+)", asked.stderr))
+        assert one[0].poll() is None
+        assert other[0].poll() is None
+        assert down(tmp_path, AWS_ENDPOINT_URL=one[1]["AWS_ENDPOINT_URL"]).returncode == 0
+        assert one[0].wait(timeout=20) == 0
+        assert other[0].poll() is None
+        assert down(tmp_path, "--all").returncode == 0
+        assert other[0].wait(timeout=20) == 0
+    assert not left_behind(tmp_path)
+
+
+def test_a_note_whose_process_is_another_by_now_counts_for_nothing(tmp_path: Path) -> None:
+    """A cloud that was killed leaves its note; who has its number now is not ended for it."""
+    note = tmp_path / f"outrider-local-{os.getuid()}-4566.json"
+    note.write_text(json.dumps({"pid": os.getpid(), "port": 4566, "began": "1"}))
+    assert "no embedded cloud runs" in down(tmp_path).stderr
+    assert not left_behind(tmp_path)
+
+
+def down(folder: Path, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `outrider local down` and return how it ended."""
+    ended = subprocess.run(
+        [*COMMAND, "down", *more],
+        env={**environment(folder), **variables},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert "Traceback" not in ended.stderr
+    return ended
 
 
 def refused(folder: Path, port: str) -> str:

@@ -65,6 +65,14 @@ class Command:
         return f"{ended}; its log ends:\n{self.log.read_text(errors='replace')[-WORDS:]}"
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """Return an environment without an account, its temporary folder the test's: a `local down`
+    elsewhere on the machine ends what it finds there.
+    """
+    mine = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    return {**mine, "TMPDIR": str(folder)}
+
+
 @contextmanager
 def local_up(kubeconfig: Path) -> Iterator[Command]:
     """Run the command beside the cluster of *kubeconfig*, its log in the same folder."""
@@ -76,7 +84,7 @@ def local_up(kubeconfig: Path) -> Iterator[Command]:
         subprocess.Popen(
             [*command, "--kubeconfig", str(kubeconfig)],
             cwd=ROOT,
-            env={key: value for key, value in os.environ.items() if not key.startswith("AWS_")},
+            env=environment(kubeconfig.parent),
             stdout=subprocess.PIPE,
             stderr=words,
             text=True,
@@ -114,6 +122,15 @@ def state(admin: Administrator) -> str:
     return "\n".join(lines)
 
 
+def timeline(endpoint: str) -> str:
+    """Return the end of the timeline at *endpoint*, or why there is none."""
+    try:
+        answer = urllib3.request("GET", f"{endpoint}/_outrider/timeline", retries=False)
+    except urllib3.exceptions.HTTPError as error:
+        return f"no timeline: {error}"
+    return answer.data.decode()[-WORDS:]
+
+
 def test_the_command_serves_a_cluster_that_exists(alone: Administrator) -> None:
     """It installs itself, says where it is, gives a pending pod its node, and ends when asked."""
     with local_up(alone.kubeconfig) as command:
@@ -136,9 +153,8 @@ def test_the_command_serves_a_cluster_that_exists(alone: Administrator) -> None:
                 fieldSelector="metadata.name=asks",
             )
         except AssertionError as lost:
-            happened = urllib3.request("GET", f"{endpoint}/_outrider/timeline").data.decode()
             scheduler = alone.kubeconfig.with_name("kube-scheduler.log").read_text()
-            facts = state(alone), happened[-WORDS:], scheduler[-WORDS:], command.last_words()
+            facts = state(alone), timeline(endpoint), scheduler[-WORDS:], command.last_words()
             raise AssertionError("\n\n".join((str(lost), *facts))) from None
         node = alone.must("GET", f"/api/v1/nodes/{bound['spec']['nodeName']}")
         assert node["metadata"]["labels"]["karpenter.sh/nodepool"] == "plain"

@@ -79,11 +79,17 @@ def up(
         if port and other.port == port:
             raise Refusal(
                 f"an embedded cloud runs on port {port} already (process {other.pid});"
-                " `outrider local down` ends it"
+                f" `outrider local down --port {port}` ends it"
             )
     end = threading.Event()
+    heard: list[signal.Signals] = []
+
+    def ask(number: int, _frame: object) -> None:
+        heard.append(signal.Signals(number))
+        end.set()
+
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, lambda *_: end.set())
+        signal.signal(name, ask)
     out, sys.stdout = sys.stdout, sys.stderr
     _log(verbose=verbose)
     folder = Path(tempfile.mkdtemp(prefix="outrider-local-"))
@@ -106,21 +112,34 @@ def up(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         sys.stdout = out
+    if heard[0] is not signal.SIGINT:  # nobody's fingers: say why a window stands still
+        click.echo(f"outrider: the cloud was ended by {heard[0].name}", err=True)
     # Functions may be at work on threads of their own; waiting for them is nobody's wish now.
     sys.stderr.flush()
     os._exit(0)
 
 
 @command.command(epilog="Example: outrider local down")
-@click.option("--port", type=click.IntRange(1, 65535), help="Which one, where several run.")
-def down(port: int | None) -> None:
-    """End the embedded cloud that `outrider local up` started."""
+@click.option("--port", type=click.IntRange(1, 65535), help="The one on this port.")
+@click.option("--all", "every", is_flag=True, help="All of them.")
+def down(port: int | None, *, every: bool) -> None:
+    """End the embedded cloud that `outrider local up` started.
+
+    Where several of yours run, it is the one that AWS_ENDPOINT_URL names.
+    """
     from outrider.local import session
 
-    found = [one for one in session.running() if port in (None, one.port)]
-    if not found:
+    running = session.running()
+    chosen = [one for one in running if port in (None, one.port)]
+    if not chosen:
         click.echo("outrider: no embedded cloud runs", err=True)
-    for one in found:
+    elif len(chosen) > 1 and not every:
+        named = os.environ.get("AWS_ENDPOINT_URL", "").rpartition(":")[2].rstrip("/")
+        chosen = [one for one in running if str(one.port) == named]
+        if not chosen:
+            several = ", ".join(f"port {one.port} (process {one.pid})" for one in running)
+            raise Refusal(f"several run: {several}; name one by --port, or end them by --all")
+    for one in chosen:
         if not one.end():
             raise click.ClickException(f"process {one.pid} does not end")
 

@@ -89,7 +89,8 @@ class Endpoint:
     def changed(self, service: str) -> None:
         """Forget the answers that hold until something changes in *service*."""
         for name in self._until.get(service, ()):
-            self._remembered[name].clear()
+            # Not cleared: who answers at this moment writes into the old one, where nobody looks.
+            self._remembered[name] = {}
 
     def handle(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Answer one request."""

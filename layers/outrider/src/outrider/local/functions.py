@@ -56,6 +56,7 @@ class Function:
     max_age: float = ASYNC_MAX_AGE_SECONDS
     on_failure: str = ""
     running: int = 0
+    loading: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def arn(self) -> str:
@@ -217,7 +218,6 @@ class Registry:
 
     def _run(self, function: Function, payload: Any) -> Outcome:
         started = self.clock.at()
-        deadline = started + function.timeout
         kill = self._kill_of(function)
 
         def check(invocation: Invocation) -> None:
@@ -230,7 +230,7 @@ class Registry:
                 and self.clock.at() >= started + kill.after_seconds
             ):
                 raise Killed(f"after {kill.after_seconds} s")
-            if self.clock.at() > deadline:
+            if self.clock.at() > started + function.timeout:
                 raise TimedOut(f"after {function.timeout:g} seconds")
 
         request_id = str(uuid.uuid4())
@@ -243,7 +243,7 @@ class Registry:
             aws_request_id=request_id,
             log_group_name=f"/aws/lambda/{function.name}",
             log_stream_name="local",
-            remaining=lambda: deadline - self.clock.at(),
+            remaining=lambda: started + function.timeout - self.clock.at(),
         )
         error: dict[str, Any] | None = None
         result: Any = None
@@ -251,6 +251,7 @@ class Registry:
         with inside(invocation):
             try:
                 handler = self._handler(function)
+                started = self.clock.at()  # Lambda's initialisation is not of the function's time
                 result = handler(json.loads(json.dumps(payload)), context)
                 if kill and kill.after_seconds is not None:
                     raise Killed("before it returns")  # noqa: TRY301 - the fault's second half
@@ -280,7 +281,7 @@ class Registry:
         return None
 
     def _handler(self, function: Function) -> Handler:
-        with self._lock:
+        with function.loading:  # one function's import keeps no other from answering
             found = self._handlers.get(function.name)
             if found is None:
                 found = self._handlers[function.name] = load(function)
@@ -295,7 +296,7 @@ class Registry:
 
     def _lose_sandbox(self, function: Function) -> None:
         """Forget everything that a function keeps in memory."""
-        with self._lock:
+        with function.loading:
             self._handlers.pop(function.name, None)
         bootstrap.forget(function.name)
 

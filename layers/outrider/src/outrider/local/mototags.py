@@ -25,7 +25,7 @@ def install() -> Callable[[], None]:
         kind = EC2_PREFIX_TO_RESOURCE.get(get_prefix(self.id), "")
         return [
             {"resource_id": self.id, "key": key, "value": value, "resource_type": kind}
-            for key, value in held.items()
+            for key, value in tuple(held.items())  # tags may come while the clock looks
         ]
 
     TaggedEC2Resource.get_tags = get_tags

@@ -11,6 +11,7 @@ deduplication holds for five minutes, also after the message was deleted (moto f
 from __future__ import annotations
 
 import logging
+import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -57,6 +58,8 @@ class Pollers:
     sent: dict[str, int] = field(default_factory=dict)
     _restore: list[Callable[[], None]] = field(default_factory=list)
     _seen: dict[str, dict[str, float]] = field(default_factory=dict)
+    # Around what mappings plan and count: messages come on any thread, looks on the clock's.
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def install(self) -> None:
         """Take over the arrival of messages and ReceiveMessage's waiting."""
@@ -143,16 +146,18 @@ class Pollers:
 
     def _plan(self, mapping: Mapping, delay: float) -> None:
         due = self.clock.at() + delay
-        if mapping.planned is not None:
-            if mapping.planned_at <= due:
-                return
-            mapping.planned.cancel()
-        mapping.planned_at = due
-        mapping.planned = self.clock.call_later(delay, lambda: self._pump(mapping))
+        with self._lock:  # a look that began before it is noted would be waited for for ever
+            if mapping.planned is not None:
+                if mapping.planned_at <= due:
+                    return
+                mapping.planned.cancel()
+            mapping.planned_at = due
+            mapping.planned = self.clock.call_later(delay, lambda: self._pump(mapping))
 
     def _pump(self, mapping: Mapping) -> None:
         """Give the function what is there, as far as concurrency and the window allow."""
-        mapping.planned = None
+        with self._lock:
+            mapping.planned = None
         queue = self.queue(mapping.queue)
         if queue is None:
             return
@@ -165,7 +170,8 @@ class Pollers:
             mapping.opened = None
             if not messages:
                 break
-            mapping.running += 1
+            with self._lock:
+                mapping.running += 1
             self._run(mapping, messages)
         if (wait := self._next_change(queue)) is not None:
             self._plan(mapping, wait + LATENCY_SECONDS)
@@ -217,7 +223,8 @@ class Pollers:
                 self._delete(mapping, [one for one in messages if one.id not in failed])
                 return None
             finally:
-                mapping.running -= 1
+                with self._lock:
+                    mapping.running -= 1
                 self.look(mapping.queue)
 
         self.clock.spawn(work, f"{mapping.function.logical_id}")

@@ -1,7 +1,8 @@
 """One `outrider local up` on this machine: who runs it, where, and how to end it.
 
 A small file in the temporary folder, named after the user and the port, says that a cloud runs; it
-goes with the cloud. A file whose process is gone counts for nothing.
+goes with the cloud. A file whose process is gone counts for nothing, also where another process has
+come to its number: the file says when its own began.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Running:
     pid: int
     port: int
     path: Path
+    began: str = ""
 
     @property
     def alive(self) -> bool:
@@ -36,10 +38,9 @@ class Running:
             return False
         except PermissionError:
             return True
+        state, began = _of_process(self.pid)
         # A child that ended but was not waited for still has a number.
-        with suppress(OSError):
-            return ") Z " not in Path(f"/proc/{self.pid}/stat").read_text()
-        return True
+        return state != "Z" and began == (self.began or began)
 
     def end(self) -> bool:
         """Ask the process to end and wait for it; return whether it did."""
@@ -54,6 +55,17 @@ class Running:
         return False
 
 
+def _of_process(pid: int) -> tuple[str, str]:
+    """Return a process's state and when it began, as /proc writes them (proc(5)); empty where a
+    machine has no /proc.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "", ""
+    return fields[0], fields[19]
+
+
 def _path(port: int) -> Path:
     return Path(tempfile.gettempdir()) / f"outrider-local-{os.getuid()}-{port}.json"
 
@@ -64,7 +76,7 @@ def running() -> list[Running]:
     for path in sorted(_path(0).parent.glob(f"outrider-local-{os.getuid()}-*.json")):
         try:
             note = json.loads(path.read_text())
-            one = Running(int(note["pid"]), int(note["port"]), path)
+            one = Running(int(note["pid"]), int(note["port"]), path, str(note.get("began", "")))
         except (OSError, ValueError, KeyError):
             continue
         if one.alive:
@@ -78,7 +90,8 @@ def running() -> list[Running]:
 def noted(port: int) -> Iterator[None]:
     """Note that this process serves *port*, for as long as the block lasts."""
     path = _path(port)
-    path.write_text(json.dumps({"pid": os.getpid(), "port": port}))
+    pid = os.getpid()
+    path.write_text(json.dumps({"pid": pid, "port": port, "began": _of_process(pid)[1]}))
     try:
         yield
     finally:

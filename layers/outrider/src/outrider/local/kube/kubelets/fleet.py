@@ -347,8 +347,8 @@ class Kubelets:
         if is_leaving(pod):
             self._end(machine, pod)
         elif machine.ready and uid not in machine.begun and not is_finished(pod):
-            machine.begun.add(uid)
             self._pull(machine, pod)
+            machine.begun.add(uid)
 
     def _pull(self, machine: Machine, pod: Obj) -> None:
         now = self._clock.at()
@@ -532,7 +532,7 @@ class Kubelets:
 
 def _passes(refusal: StatusError) -> bool:
     """Return whether the API server may well say yes to the same a moment later."""
-    return refusal.code == 429 or refusal.code >= 500
+    return refusal.reason == "Conflict" or refusal.code == 429 or refusal.code >= 500
 
 
 def _running(container: Obj, now: str) -> Obj:
