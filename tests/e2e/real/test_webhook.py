@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ OURS = f"{WEBHOOKS}/{webhook.NAME}"
 PAIRS = 9
 GREEDY = 10
 TIMES = 1.5
+SERIES = 3
 TRIES = 5
 PLACE = {"outrider.test/place": "yes"}
 SCHEDULER = {"Impersonate-User": "system:kube-scheduler"}
@@ -188,45 +190,77 @@ def on_pod_status(url: str) -> Obj:
     return wanted
 
 
+@dataclass(slots=True)
+class Rounds:
+    """Bind latencies without a webhook, with ours hanging, and with nobody at its port."""
+
+    without: list[float] = field(default_factory=list)
+    hanging: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+    swallowed: int = 0
+
+    def add(self, admin: Administrator, series: int) -> None:
+        """Measure some more; with and without take turns, so that a moment's load falls on both."""
+        hole = BlackHole()
+        try:
+            ours = webhook.configuration("local", hole.url)
+            for number in range(PAIRS):
+                self.without.append(latency(admin, f"without-{series}-{number}"))
+                with calling(admin, ours, lambda: hole.calls):
+                    self.hanging.append(latency(admin, f"hanging-{series}-{number}"))
+            self.swallowed += hole.calls
+        finally:
+            hole.close()
+        admin.must("POST", WEBHOOKS, ours)
+        self.refused += [latency(admin, f"refused-{series}-{number}") for number in range(PAIRS)]
+        admin.must("DELETE", OURS)
+        self.without += [latency(admin, f"after-{series}-{number}") for number in range(PAIRS)]
+
+    def medians(self) -> tuple[float, float, float]:
+        """Return the middle of each, in seconds."""
+        quiet, sick, refused = map(statistics.median, (self.without, self.hanging, self.refused))
+        return quiet, sick, refused
+
+
 def test_a_hanging_endpoint_does_not_delay_other_pods(
     uninstalled: Administrator, place: str, figures: Figure
 ) -> None:
     """The innocent pod is bound within 1.5 times what it takes without a webhook.
 
-    With and without take turns, so that a machine that is busy for a while is busy for both; what
-    single rounds without it took, too, is no news.
+    Where a machine is so busy that one series does not show it, more rounds tell load from delay.
     """
     admin = uninstalled
     latency(admin, "warm")
-    without, hanging = [], []
-    hole = BlackHole()
-    try:
-        ours = webhook.configuration("local", hole.url)
-        for number in range(PAIRS):
-            without.append(latency(admin, f"without-{number}"))
-            with calling(admin, ours, lambda: hole.calls):
-                hanging.append(latency(admin, f"hanging-{number}"))
-        swallowed = hole.calls
-        admin.must("POST", WEBHOOKS, on_pod_status(hole.url))
+    rounds = Rounds()
+    for series in range(SERIES):
+        rounds.add(admin, series)
+        quiet, sick, refused = rounds.medians()
+        if max(sick, refused) <= quiet * TIMES:
+            break
+    with hanging_on_status(admin):
         rejected = latency(admin, "status", awake=False)
-        admin.must("DELETE", OURS)
-    finally:
-        hole.close()
-    admin.must("POST", WEBHOOKS, ours)
-    dead = [latency(admin, f"dead-{number}") for number in range(PAIRS)]
-    admin.must("DELETE", OURS)
-    without += [latency(admin, f"after-{number}") for number in range(PAIRS)]
-    quiet, sick, refused = map(statistics.median, (without, hanging, dead))
     figures(
         "bind latency of an innocent pod, median",
         f"{quiet * 1000:.0f} ms without a webhook, {sick * 1000:.0f} ms with ours hanging"
-        f" ({sick / quiet:.2f} times, {swallowed} calls swallowed), {refused * 1000:.0f} ms with"
-        f" its port closed, {rejected * 1000:.0f} ms with one on pods/status hanging",
+        f" ({sick / quiet:.2f} times, {rounds.swallowed} calls swallowed), {refused * 1000:.0f} ms"
+        f" with its port closed, {rejected * 1000:.0f} ms with one on pods/status hanging;"
+        f" {len(rounds.hanging)} rounds",
     )
-    bound = max(quiet * TIMES, *without)
-    assert sick <= bound
-    assert refused <= bound
-    assert rejected > bound + 1.0, "the measure would not see a scheduler that waits"
+    assert sick <= quiet * TIMES
+    assert refused <= quiet * TIMES
+    assert rejected > quiet * TIMES + 1.0, "the measure would not see a scheduler that waits"
+
+
+@contextmanager
+def hanging_on_status(admin: Administrator) -> Iterator[None]:
+    """Let the scheduler's own writes hang at a webhook that we do not install."""
+    hole = BlackHole()
+    try:
+        admin.must("POST", WEBHOOKS, on_pod_status(hole.url))
+        yield
+        admin.must("DELETE", OURS)
+    finally:
+        hole.close()
 
 
 class Ear:
