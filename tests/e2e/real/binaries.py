@@ -48,10 +48,12 @@ def cache() -> Path:
 
 
 def find(program: str) -> Path | None:
-    """Return where *program* is, None where it is nowhere."""
-    asset = os.environ.get(f"TEST_ASSET_{program.upper().replace('-', '_')}")
-    if asset:
-        return Path(asset) if os.access(asset, os.X_OK) else None
+    """Return where *program* is, None where it is nowhere; raise where a variable is wrong."""
+    variable = f"TEST_ASSET_{program.upper().replace('-', '_')}"
+    if asset := os.environ.get(variable):
+        if shutil.which(asset) is None:
+            raise MissingProgram(f"{variable} is {asset}, which is no program; mend or unset it")
+        return Path(asset)
     for folder in (os.environ.get("KUBEBUILDER_ASSETS"), None, str(cache())):
         where = shutil.which(program, path=folder)
         if where:
