@@ -66,7 +66,7 @@ e2e: $(STAMP) e2e-build  ## the promises about Kubernetes, on a real control pla
 e2e-build: $(STAMP)  ## find or build that control plane (Go, into a cache folder: docs/e2e.md)
 	@$(BIN)/python -m tests.e2e.real.binaries build
 
-pr: lint test build demo  ## everything that .ci/run wants to see
+pr: lint test build demo  ## what .ci/run wants to see, but for e2e
 
 ci: pr
 

@@ -39,9 +39,9 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_missing_is_named_with_what_would_bring_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Neither found nor to be built: exit status 1 and every name."""
+    """Neither found nor to be built: a status of its own, and every name."""
     for arguments in ([], ["build"]):
-        assert binaries.main(arguments) == 1
+        assert binaries.main(arguments) == binaries.NOT_THERE
         said = capsys.readouterr().err
         assert all(program in said for program in binaries.PROGRAMS)
         assert "Go >= 1.26 on PATH: there is none" in said
@@ -68,12 +68,12 @@ def test_a_variable_that_points_at_nothing_is_said(
     """Nothing is built instead of what somebody asked for by name."""
     fill(binaries.cache())
     monkeypatch.setenv("TEST_ASSET_KUBE_APISERVER", "/nowhere/kube-apiserver")
-    assert binaries.main(["build"]) == 1
+    assert binaries.main(["build"]) == binaries.NOT_THERE
     assert "TEST_ASSET_KUBE_APISERVER is /nowhere/kube-apiserver" in capsys.readouterr().err
 
 
 def test_an_old_etcd_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """One without progress notifications would end every watch after seconds."""
     fill(binaries.cache(), etcd=OLD)
-    assert binaries.main([]) == 1
+    assert binaries.main([]) == binaries.NOT_THERE
     assert "etcd is older than 3.5.13" in capsys.readouterr().err

@@ -29,7 +29,8 @@ def environment(folder: Path) -> dict[str, str]:
     home = folder / "home"
     home.mkdir(exist_ok=True)
     home.chmod(0o500)
-    return {**os.environ, "TMPDIR": str(folder), "HOME": str(home)}
+    mine = {key: value for key, value in os.environ.items() if key != "AWS_ENDPOINT_URL"}
+    return {**mine, "TMPDIR": str(folder), "HOME": str(home)}
 
 
 @contextmanager
@@ -93,28 +94,37 @@ def test_a_second_one_and_a_taken_port_are_one_clear_line(tmp_path: Path) -> Non
     assert not left_behind(tmp_path)
 
 
-def test_of_several_down_ends_the_one_that_is_meant(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["exported", "--port", "--all"])
+def test_of_several_down_ends_the_one_that_is_meant(tmp_path: Path, how: str) -> None:
     """Which one is said by the variable that `up` printed, or by --port; else nobody is ended."""
     with up(tmp_path, "--port", "0") as one, up(tmp_path, "--port", "0") as other:
         ports = {place[1]["AWS_ENDPOINT_URL"].rpartition(":")[2] for place in (one, other)}
         asked = down(tmp_path)
         assert asked.returncode == 2
         assert ports <= set(re.findall(r"port (\d+)", asked.stderr))
-        assert one[0].poll() is None
-        assert other[0].poll() is None
-        assert down(tmp_path, AWS_ENDPOINT_URL=one[1]["AWS_ENDPOINT_URL"]).returncode == 0
+        assert (one[0].poll(), other[0].poll()) == (None, None)
+        if how == "exported":
+            assert down(tmp_path, AWS_ENDPOINT_URL=one[1]["AWS_ENDPOINT_URL"]).returncode == 0
+        elif how == "--port":
+            port = one[1]["AWS_ENDPOINT_URL"].rpartition(":")[2]
+            assert down(tmp_path, "--port", port).returncode == 0
+        else:
+            assert down(tmp_path, "--all").returncode == 0
+            assert other[0].wait(timeout=20) == 0
         assert one[0].wait(timeout=20) == 0
-        assert other[0].poll() is None
-        assert down(tmp_path, "--all").returncode == 0
-        assert other[0].wait(timeout=20) == 0
+        if how != "--all":
+            assert other[0].poll() is None
+            assert down(tmp_path).returncode == 0
+            assert other[0].wait(timeout=20) == 0
     assert not left_behind(tmp_path)
 
 
 def test_a_note_whose_process_is_another_by_now_counts_for_nothing(tmp_path: Path) -> None:
     """A cloud that was killed leaves its note; who has its number now is not ended for it."""
     note = tmp_path / f"outrider-local-{os.getuid()}-4566.json"
-    note.write_text(json.dumps({"pid": os.getpid(), "port": 4566, "began": "1"}))
-    assert "no embedded cloud runs" in down(tmp_path).stderr
+    for pid in (os.getpid(), 1):  # of this user, and of nobody that it may ask
+        note.write_text(json.dumps({"pid": pid, "port": 4566, "began": "1"}))
+        assert "no embedded cloud runs" in down(tmp_path).stderr
     assert not left_behind(tmp_path)
 
 

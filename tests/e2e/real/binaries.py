@@ -25,6 +25,7 @@ KUBERNETES = ("kube-apiserver", "kube-scheduler", "kube-controller-manager")
 PROGRAMS = ("etcd", *KUBERNETES)
 OLDEST_ETCD = (3, 5, 13)  # kube-apiserver trusts the progress requests of no 3.5 before it
 CACHE_VARIABLE = "OUTRIDER_E2E_CACHE"
+NOT_THERE = 3  # the exit status by which .ci/run knows it from any other failure
 
 
 class MissingProgram(RuntimeError):
@@ -110,7 +111,7 @@ def _is_too_old(etcd: Path) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Say what is there; build before, if asked to; return 1 where something is missing."""
+    """Say what is there; build before, if asked to; return 3 where something is missing."""
     began = time.monotonic()
     try:
         if arguments == ["build"]:
@@ -119,7 +120,7 @@ def main(arguments: list[str]) -> int:
             print(f"{program}: {place}")  # noqa: T201
     except MissingProgram as missing:
         print(f"control plane {version()}: {missing}", file=sys.stderr)  # noqa: T201
-        return 1
+        return NOT_THERE
     if arguments == ["build"]:
         print(f"control plane {version()}: {time.monotonic() - began:.0f} s")  # noqa: T201
     return 0

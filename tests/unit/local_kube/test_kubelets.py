@@ -140,6 +140,24 @@ def test_what_the_api_server_could_not_take_is_said_again(
     assert {("create", "nodes"), ("patch", "nodes"), ("patch", "pods")} <= away
 
 
+def test_a_pod_that_is_bound_while_its_node_joins_runs_there(
+    cluster: TestCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kubelet runs what was bound to its Node before the API server's answer was back."""
+    real = LocalClient.create
+
+    def create(client: LocalClient, storage: str, body: Obj) -> Obj:
+        made = real(client, storage, body)
+        if storage == "nodes":
+            cluster.apply(pod("early", nodeName=NAME))
+        return made
+
+    monkeypatch.setattr(LocalClient, "create", create)
+    cluster.kube.kubelets.instance_running(facts())
+    cluster.run(60)
+    assert cluster.pod("early")["status"]["phase"] == "Running"
+
+
 @pytest.mark.parametrize(
     "wanted", [{"joinDelay": 1}, {"joinDelaySeconds": -1}, {"neverJoin": "g6.xlarge"}]
 )

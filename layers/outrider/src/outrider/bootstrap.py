@@ -56,6 +56,7 @@ PRELOADED = (
 _worlds: dict[str, World] = {}
 _webhooks: dict[str, WebhookWorld] = {}
 _lock = RLock()
+_webhook_lock = RLock()  # of its own: an API server waits a second, a World's imports take longer
 
 
 def world() -> World:
@@ -72,7 +73,7 @@ def world() -> World:
 def webhook_world() -> WebhookWorld:
     """Return the webhook's World: EventBridge, the secrets in force, logs and metrics."""
     key = _sandbox()
-    with _lock:
+    with _webhook_lock:
         if key not in _webhooks:
             _webhooks[key] = _assemble_webhook()
         return _webhooks[key]
@@ -120,6 +121,7 @@ def forget(function: str) -> None:
     """Drop what the sandbox of *function* holds in memory."""
     with _lock:
         _worlds.pop(function, None)
+    with _webhook_lock:
         _webhooks.pop(function, None)
 
 

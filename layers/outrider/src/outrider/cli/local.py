@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -112,10 +113,11 @@ def up(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         sys.stdout = out
-    if heard[0] is not signal.SIGINT:  # nobody's fingers: say why a window stands still
-        click.echo(f"outrider: the cloud was ended by {heard[0].name}", err=True)
+    with suppress(OSError):  # the terminal may be what has gone
+        if heard[0] is not signal.SIGINT:  # not Ctrl-C: somebody else did it
+            click.echo(f"outrider: the cloud was ended by {heard[0].name}", err=True)
+        sys.stderr.flush()
     # Functions may be at work on threads of their own; waiting for them is nobody's wish now.
-    sys.stderr.flush()
     os._exit(0)
 
 
@@ -129,6 +131,8 @@ def down(port: int | None, *, every: bool) -> None:
     """
     from outrider.local import session
 
+    if port and every:
+        raise click.UsageError("--port names one, --all means all: give one of them")
     running = session.running()
     chosen = [one for one in running if port in (None, one.port)]
     if not chosen:

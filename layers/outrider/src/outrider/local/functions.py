@@ -56,7 +56,7 @@ class Function:
     max_age: float = ASYNC_MAX_AGE_SECONDS
     on_failure: str = ""
     running: int = 0
-    loading: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    loading: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
     def arn(self) -> str:

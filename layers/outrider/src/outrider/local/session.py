@@ -34,10 +34,8 @@ class Running:
         """Return whether the process is there."""
         try:
             os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
+        except (ProcessLookupError, PermissionError):
+            return False  # another user's is not ours: the number has changed hands
         state, began = _of_process(self.pid)
         # A child that ended but was not waited for still has a number.
         return state != "Z" and began == (self.began or began)

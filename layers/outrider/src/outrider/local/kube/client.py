@@ -170,7 +170,7 @@ class HttpClient:
                 self._watch(storage, revision, notice, known)
             except (StatusError, urllib3.exceptions.HTTPError, OSError) as cause:
                 log.info("watch of %s ended: %s", storage, cause)
-            except Exception:  # a notice that failed: whoever watches goes on, as an informer does
+            except Exception:
                 log.exception("watch of %s", storage)
             self._clock.sleep(1.0)
 
@@ -179,11 +179,11 @@ class HttpClient:
         present = {key_of(one): one for one in listed.get("items") or ()}
         for key in known.keys() - present.keys():
             gone = known.pop(key)
-            notice("DELETED", gone, gone)
+            _tell(notice, "DELETED", gone, gone)
         for key, obj in present.items():
             before = known.get(key)
             known[key] = obj
-            notice("MODIFIED" if before else "ADDED", obj, before)
+            _tell(notice, "MODIFIED" if before else "ADDED", obj, before)
         revision: str = listed["metadata"]["resourceVersion"]
         return revision
 
@@ -193,6 +193,8 @@ class HttpClient:
         answer = self._pool.request(
             "GET", self._server + path, headers=self._headers, preload_content=False, timeout=330.0
         )
+        if answer.status >= 400:
+            raise _refused(answer.status, answer.data)
         rest = b""
         for piece in answer.stream(65536):
             *lines, rest = (rest + piece).split(b"\n")
@@ -208,7 +210,7 @@ class HttpClient:
         before = known.pop(key, None) if kind == "DELETED" else known.get(key)
         if kind != "DELETED":
             known[key] = obj
-        notice(kind, obj, before)
+        _tell(notice, kind, obj, before)
 
     def _path(self, storage: str, key: Key) -> str:
         resource: Resource = self._table.named(storage)
@@ -236,6 +238,14 @@ class HttpClient:
             raise _refused(answer.status, answer.data)
         read: Obj = orjson.loads(answer.data) if answer.data else {}
         return read
+
+
+def _tell(notice: Notice, kind: str, obj: Obj, before: Obj | None) -> None:
+    """Call *notice*; one that fails is logged, and whoever watches hears of all else."""
+    try:
+        notice(kind, obj, before)
+    except Exception:
+        log.exception("%s of %s", kind, key_of(obj))
 
 
 def _refused(code: int, body: bytes) -> StatusError:

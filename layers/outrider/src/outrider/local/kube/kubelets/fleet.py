@@ -52,7 +52,7 @@ _LEASES = "leases.coordination.k8s.io"
 _LEASE_NAMESPACE = "kube-node-lease"
 _RENEW_SECONDS = 10.0  # of the wall at most: a fast clock must not drown the store in heartbeats
 _SLOWEST_RENEWAL = 300.0
-_AGAIN_SECONDS = 1.0
+_AGAIN_SECONDS = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -523,16 +523,20 @@ class Kubelets:
             try:
                 action()
             except StatusError as refusal:
-                log.warning("a kubelet: %s", refusal)
                 if _passes(refusal):
+                    log.info("a kubelet tries again: %s", refusal)
                     self._later(_AGAIN_SECONDS, action)
+                else:
+                    log.warning("a kubelet: %s", refusal)
             except Exception:
                 log.exception("a kubelet failed")
 
 
 def _passes(refusal: StatusError) -> bool:
-    """Return whether the API server may well say yes to the same a moment later."""
-    return refusal.reason == "Conflict" or refusal.code == 429 or refusal.code >= 500
+    """Return whether the API server may say yes to the same later; one that has just started
+    answers 403 until it has read its roles.
+    """
+    return refusal.reason == "Conflict" or refusal.code in {403, 429} or refusal.code >= 500
 
 
 def _running(container: Obj, now: str) -> Obj:
