@@ -26,18 +26,20 @@ def in_one_order(
     if forced is not None:
         counts[forced, np.arange(len(types))] = 1.0
         room -= problem.requests[forced].T
-    compatible = problem.compatible[:, types]
+    compatible = problem.compatible[:, types].astype(float)  # multiplied by: no cast at each class
     part = np.empty(len(types))
-    for pod_class in order[available[order] > 0].tolist():
+    offered = (available > 0) & compatible.any(axis=1)
+    for pod_class in order[offered[order]].tolist():
         request = problem.requests[pod_class]
         asked = [(room[at], request[at]) for at in request.nonzero()[0].tolist()]
         take = available[pod_class] - counts[pod_class]
         for free, amount in asked:
             np.minimum(take, np.divide(free, amount, out=part), out=take)
-        np.floor(take, out=take)  # the least of whole parts is the whole part of the least
-        np.maximum(take, 0.0, out=take)
+        # The least of whole parts is the whole part of the least; of room that is a rounding error
+        # below nothing it is nothing.
+        np.trunc(take, out=take)
         take *= compatible[pod_class]
-        if not take.any():
+        if not np.count_nonzero(take):
             continue
         counts[pod_class] += take
         for free, amount in asked:

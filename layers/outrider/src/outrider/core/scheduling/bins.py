@@ -342,7 +342,7 @@ class Contents:
         return int(found[np.argmin(self.problem.market.rank[found])])
 
     def _make(self, draft: Content) -> Content | None:
-        """Return the content of which *draft* states the independent part, or None."""
+        """Return the content that *draft*, which becomes it, states the free part of, or None."""
         rows = self._masks.setdefault(np.packbits(draft.rows).tobytes(), draft.rows)
         draft.rows = rows
         key = self._identity(draft)
@@ -352,18 +352,12 @@ class Contents:
         live = rows & ~self.exotic if draft.plain else rows
         if not live.any():
             return None
-        best = self._cheapest(live)
-        made = replace(
-            draft,
-            live=live,
-            best=best,
-            price=float(self.problem.market.price[best]),
-            head=self._span(draft.shelf, rows)[1] - draft.used,
-            steps={},
-            values={},
-        )
-        self._known[key] = made
-        return made
+        draft.live = live
+        draft.best = self._cheapest(live)
+        draft.price = float(self.problem.market.price[draft.best])
+        draft.head = self._span(draft.shelf, rows)[1] - draft.used
+        self._known[key] = draft
+        return draft
 
     @staticmethod
     def _identity(content: Content) -> tuple[object, ...]:

