@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from outrider.core.catalog import codec, compact, describe, price_book
+from outrider.core.catalog import codec, describe, price_book
 from outrider.core.catalog.bundled import bundled
 from outrider.core.catalog.instancetype import Catalog
 from outrider.errors import InvalidManifest
@@ -33,7 +33,7 @@ def test_the_bundled_catalogue_comes_back() -> None:
     """What is dumped is loaded the same, offerings, facts and labels."""
     catalog = replace(bundled(), as_of=datetime(2026, 3, 2, tzinfo=UTC))
     assert codec.load(codec.dump(catalog)) == catalog
-    assert compact.restore(compact.dump(catalog)) == catalog
+    assert codec.restore(codec.dump(catalog)) == catalog
 
 
 def test_what_is_implied_is_filled_in() -> None:

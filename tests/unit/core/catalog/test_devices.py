@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from outrider.apis.devices import Version
-from outrider.core.catalog import codec, compact
+from outrider.core.catalog import codec
 from outrider.core.catalog.bundled import bundled
 from outrider.core.catalog.devices import NEURON_DRIVER, NVIDIA_DRIVER, published
 from outrider.errors import InvalidManifest
@@ -132,7 +132,7 @@ def test_a_stated_list_wins_and_survives() -> None:
     assert group.device.attributes["firmware"] == Version("1.2.3")
     written = orjson.loads(codec.dump(goods))
     assert written["instanceTypes"][0]["devices"] == STATED
-    assert compact.restore(compact.dump(goods)).get("g") == kind
+    assert codec.restore(codec.dump(goods)).get("g") == kind
 
 
 def test_an_empty_list_is_stated_too() -> None:
@@ -142,7 +142,7 @@ def test_an_empty_list_is_stated_too() -> None:
     kind = codec.read(catalog(entry)).get("g")
     assert kind is not None
     assert published(kind) == ()
-    assert compact.restore(compact.dump(codec.read(catalog(entry)))).get("g") == kind
+    assert codec.restore(codec.dump(codec.read(catalog(entry)))).get("g") == kind
 
 
 @pytest.mark.parametrize(

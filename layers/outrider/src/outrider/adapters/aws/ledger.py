@@ -37,11 +37,11 @@ from outrider.adapters.aws.table import (
     stored,
 )
 from outrider.core import backoff
-from outrider.core.catalog import compact
+from outrider.core.catalog import codec
 from outrider.core.catalog.instancetype import Catalog
 from outrider.core.records import Debt, Instance, Intent, Lease, Reaction
 from outrider.core.seeding import Seed, State
-from outrider.errors import InvalidManifest, LedgerError, NotFound, NotHolder
+from outrider.errors import LedgerError, NotFound, NotHolder
 
 Json = Mapping[str, Any]
 Pool = tuple[str, str, str]
@@ -163,18 +163,14 @@ class Ledger:
             raise LedgerError(
                 f"catalogue {version} has {len(chunks)} of {pointer['chunks']} chunks"
             )
-        content = packing.joined(bytes(chunk["data"]) for chunk in chunks)
         with _uncollected():
-            try:
-                catalog = compact.restore(content)
-            except InvalidManifest as error:
-                raise LedgerError(f"catalogue {version}: {error}") from error
+            catalog = codec.restore(packing.joined(bytes(chunk["data"]) for chunk in chunks))
         self._cached = (version, catalog)
         return catalog
 
     def put_catalog(self, catalog: Catalog) -> None:
         """Store a catalogue in chunks, the pointer last."""
-        chunks = packing.split(compact.dump(catalog))
+        chunks = packing.split(codec.dump(catalog))
         before = self._table.get(("catalog", "pointer"))
         for place, chunk in enumerate(chunks):
             self._table.put(
