@@ -65,10 +65,10 @@ def test_variables_come_before_folders(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_variable_that_points_at_nothing_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is built instead of what somebody asked for by name."""
+    """Nothing is built instead of what somebody asked for by name, and nothing is left out."""
     fill(binaries.cache())
     monkeypatch.setenv("TEST_ASSET_KUBE_APISERVER", "/nowhere/kube-apiserver")
-    assert binaries.main(["build"]) == binaries.NOT_THERE
+    assert binaries.main(["build"]) == binaries.main([]) == 1
     assert "TEST_ASSET_KUBE_APISERVER is /nowhere/kube-apiserver" in capsys.readouterr().err
 
 

@@ -32,6 +32,10 @@ class MissingProgram(RuntimeError):
     """A program of the control plane is nowhere, and here is what would bring it."""
 
 
+class WrongProgram(RuntimeError):
+    """A variable points at what is no program: for its owner to mend, not to be left out."""
+
+
 def version() -> str:
     """Return the version of Kubernetes that the Go module asks for."""
     found = re.search(r"k8s\.io/kubernetes (v\S+)", (MODULE / "go.mod").read_text())
@@ -53,7 +57,7 @@ def find(program: str) -> Path | None:
     variable = f"TEST_ASSET_{program.upper().replace('-', '_')}"
     if asset := os.environ.get(variable):
         if shutil.which(asset) is None:
-            raise MissingProgram(f"{variable} is {asset}, which is no program; mend or unset it")
+            raise WrongProgram(f"{variable} is {asset}, which is no program; mend or unset it")
         return Path(asset)
     for folder in (os.environ.get("KUBEBUILDER_ASSETS"), None, str(cache())):
         where = shutil.which(program, path=folder)
@@ -111,16 +115,18 @@ def _is_too_old(etcd: Path) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Say what is there; build before, if asked to; return 3 where something is missing."""
+    """Say what is there; build before, if asked to; return 3 where something is missing, 1 where
+    a variable is wrong.
+    """
     began = time.monotonic()
     try:
         if arguments == ["build"]:
             build()
         for program, place in found().items():
             print(f"{program}: {place}")  # noqa: T201
-    except MissingProgram as missing:
-        print(f"control plane {version()}: {missing}", file=sys.stderr)  # noqa: T201
-        return NOT_THERE
+    except (MissingProgram, WrongProgram) as trouble:
+        print(f"control plane {version()}: {trouble}", file=sys.stderr)  # noqa: T201
+        return NOT_THERE if isinstance(trouble, MissingProgram) else 1
     if arguments == ["build"]:
         print(f"control plane {version()}: {time.monotonic() - began:.0f} s")  # noqa: T201
     return 0

@@ -108,10 +108,9 @@ def local_up(kubeconfig: Path) -> Iterator[Command]:
 def state(admin: Administrator) -> str:
     """Return what a cluster holds that tells why a pod waits, a line each."""
     lines = [
-        f"{one['kind']} {one['metadata']['name']}: {one['metadata'].get('labels', {})}"
-        f" {one.get('spec')} {one.get('status')}"
+        f"{path}/{one['metadata']['name']}: {one.get('spec')} {one.get('status')}"
         for path in (admin.pods, CLAIMS, "/api/v1/nodes")
-        for one in ({"kind": path, **each} for each in admin.must("GET", path)["items"])
+        for one in admin.must("GET", path)["items"]
     ]
     events = admin.must("GET", "/api/v1/events")["items"]
     lines += [

@@ -72,10 +72,26 @@ def test_a_client_certificate_is_for_the_endpoint(tmp_path: Path) -> None:
         path.unlink()
 
 
-@pytest.mark.parametrize("text", ["", "{", "contexts: []", "current-context: y"])
-def test_what_is_no_kubeconfig_is_named(tmp_path: Path, text: str) -> None:
-    """One error that names the file."""
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "it is no mapping"),
+        ("{", "while parsing a flow node"),
+        ("contexts: []", "'current-context' is missing"),
+        ("current-context: y", "'contexts' is missing"),
+        ("{current-context: y, contexts: []}", "there is no context 'y'"),
+    ],
+)
+def test_what_is_no_kubeconfig_is_named(tmp_path: Path, text: str, why: str) -> None:
+    """One error that names the file and what is wrong with it."""
     path = tmp_path / "config"
     path.write_text(text)
-    with pytest.raises(InvalidManifest, match="is no kubeconfig"):
+    with pytest.raises(InvalidManifest, match=f"config: is no kubeconfig: {why}"):
         kubeconfig.read(path)
+
+
+def test_an_authority_is_asked_for_unless_its_owner_does_not_wish_it(tmp_path: Path) -> None:
+    """As kubectl does: `insecure-skip-tls-verify` is the one way out."""
+    assert kubeconfig.read(_written(tmp_path, {}))[0]().verified
+    loose = _written(tmp_path, {}, **{"insecure-skip-tls-verify": True})
+    assert not kubeconfig.read(loose)[0]().verified

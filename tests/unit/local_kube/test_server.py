@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import socket
 import ssl
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +22,8 @@ import yaml
 from outrider.local.clock import ScaledClock
 from outrider.local.kube import KubeAPI, Kubelets, Timings
 from outrider.local.kube.chronicle import Chronicle
-from outrider.local.kube.client import HttpClient
+from outrider.local.kube.client import HttpClient, connection
+from outrider.local.kube.listener import Authority
 from outrider.local.kube.objects import Obj, is_true
 from outrider.local.kube.status import StatusError
 from outrider.local.timeline import Timeline
@@ -139,6 +144,45 @@ def test_the_kubeconfig_says_where_and_who(kube: KubeAPI) -> None:
     config: dict[str, Any] = yaml.safe_load(kube.kubeconfig())
     assert config["clusters"][0]["cluster"]["server"] == kube.url
     assert config["users"][0]["user"]["token"] == kube.admin_token
+
+
+def test_a_client_s_certificate_is_read_and_left_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What kind and minikube write: certificate and key stand in the file."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    certificate, key = (base64.b64encode(one).decode() for one in Authority("me").server_pem())
+    user = {"client-certificate-data": certificate, "client-key-data": key}
+    config = {
+        "current-context": "x",
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1/"}}],
+        "users": [{"name": "u", "user": user}],
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    server, headers, _context = connection(path)
+    assert (server, headers) == ("https://127.0.0.1:1", {})
+    assert [one.name for one in tmp_path.iterdir()] == ["kubeconfig"]
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS")
+def test_a_token_may_come_from_a_command_and_a_server_go_unverified(
+    kube: KubeAPI, tmp_path: Path
+) -> None:
+    """What `aws eks update-kubeconfig` writes leads here as well, and what kind writes."""
+    config = yaml.safe_load(kube.kubeconfig())
+    token = json.dumps({"status": {"token": config["users"][0]["user"]["token"]}})
+    plugin = {"command": sys.executable, "args": ["-c", f"print({token!r})"]}
+    config["users"][0]["user"] = {"exec": plugin}
+    del config["clusters"][0]["cluster"]["certificate-authority-data"]
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(StatusError, match="CERTIFICATE_VERIFY_FAILED"):
+        HttpClient(path, kube.clock).get("pods", ("default", "p"))
+    config["clusters"][0]["cluster"]["insecure-skip-tls-verify"] = True
+    path.write_text(yaml.safe_dump(config))
+    assert HttpClient(path, kube.clock).get("pods", ("default", "p")) is None
 
 
 def test_kubelets_work_over_http(kube: KubeAPI, tmp_path: Path) -> None:

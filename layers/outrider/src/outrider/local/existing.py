@@ -53,8 +53,8 @@ class ExistingCluster:
     ) -> None:
         try:
             self._server, self._headers, context = connection(kubeconfig)
-        except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
-            raise InvalidManifest(f"is no kubeconfig: {error}", where=str(kubeconfig)) from error
+        except (OSError, ValueError) as error:  # certificates that OpenSSL cannot read
+            raise InvalidManifest(f"has no good TLS: {error}", where=str(kubeconfig)) from error
         self._pool = urllib3.PoolManager(maxsize=32, ssl_context=context, retries=False)
         self._kubeconfig = kubeconfig
         self._authenticate = authenticate

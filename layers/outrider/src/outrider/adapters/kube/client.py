@@ -40,12 +40,14 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where the API server is, the certificate authority (PEM) that vouches for it, and the files
-    of a client's certificate and key where it asks for one.
+    of a client's certificate and key where it asks for one. One that is not *verified* is so by
+    its owner's wish (`insecure-skip-tls-verify` of a kubeconfig).
     """
 
     url: str
     ca_pem: str = ""
     certificate: tuple[str, str] | None = None
+    verified: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,7 @@ class Client:
         authority, certificate = self._server.ca_pem, self._server.certificate
         return urllib3.PoolManager(
             maxsize=2,  # reads go one after the other
-            cert_reqs="CERT_REQUIRED",
+            cert_reqs="CERT_REQUIRED" if self._server.verified else "CERT_NONE",
             ca_cert_data=authority or None,
             cert_file=certificate[0] if certificate else None,
             key_file=certificate[1] if certificate else None,

@@ -29,6 +29,8 @@ def read(path: Path) -> tuple[Callable[[], Endpoint], Callable[[], str]]:
     """Return what gives the endpoint and what gives a token for the current context of *path*."""
     try:
         config = yaml.safe_load(path.read_text())
+        if not isinstance(config, Mapping):
+            raise TypeError("it is no mapping")  # noqa: TRY301 - as what else is wrong with it
         context = _named(config, "context", config["current-context"])
         cluster = _named(config, "cluster", context["cluster"])
         user = _named(config, "user", context["user"])
@@ -36,15 +38,21 @@ def read(path: Path) -> tuple[Callable[[], Endpoint], Callable[[], str]]:
             str(cluster["server"]).rstrip("/"),
             _material(cluster, "certificate-authority", path),
             _certificate(user, path),
+            verified=not cluster.get("insecure-skip-tls-verify"),
         )
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, StopIteration) as error:
-        raise InvalidManifest(f"is no kubeconfig: {error!r}", where=str(path)) from error
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        why = f"{said} is missing" if isinstance(error, KeyError) else said
+        raise InvalidManifest(f"is no kubeconfig: {why}", where=str(path)) from error
     return lambda: endpoint, lambda: _token(user, path)
 
 
 def _named(config: Json, kind: str, name: str) -> Json:
-    found: Json = next(one for one in config[f"{kind}s"] if one["name"] == name)[kind]
-    return found
+    for one in config[f"{kind}s"]:
+        if one["name"] == name:
+            found: Json = one[kind]
+            return found
+    raise ValueError(f"there is no {kind} {name!r}")
 
 
 def _material(entry: Json, name: str, beside: Path) -> str:

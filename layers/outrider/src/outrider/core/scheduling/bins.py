@@ -342,7 +342,7 @@ class Contents:
         return int(found[np.argmin(self.problem.market.rank[found])])
 
     def _make(self, draft: Content) -> Content | None:
-        """Return the content that *draft*, which becomes it, states the free part of, or None."""
+        """Complete *draft*, and return it or its equal that is kept; None where no row is left."""
         rows = self._masks.setdefault(np.packbits(draft.rows).tobytes(), draft.rows)
         draft.rows = rows
         key = self._identity(draft)

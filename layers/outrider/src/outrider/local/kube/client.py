@@ -7,17 +7,16 @@ ADDED. Refuses to know what they are for.
 
 from __future__ import annotations
 
-import base64
 import logging
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 import urllib3
-import yaml
 
+from outrider.adapters.kube import kubeconfig
 from outrider.local.clock import Clock
 from outrider.local.kube.api import API
 from outrider.local.kube.calls import Call, Deletion
@@ -114,10 +113,10 @@ class LocalClient:
 class HttpClient:
     """An API server that exists, by its kubeconfig; watches run on workers of the clock."""
 
-    def __init__(self, kubeconfig: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
         self._clock = clock
         self._table = ResourceTable()
-        self._server, self._headers, context = connection(kubeconfig)
+        self._server, self._headers, context = connection(path)
         self._pool = urllib3.PoolManager(maxsize=16, ssl_context=context)
 
     def get(self, storage: str, key: Key) -> Obj | None:
@@ -257,33 +256,20 @@ def _refused(code: int, body: bytes) -> StatusError:
         return StatusError(code, "", body.decode("utf-8", "replace")[:300])
 
 
-def connection(kubeconfig: Path) -> tuple[str, dict[str, str], ssl.SSLContext]:
-    """Read the current context of *kubeconfig*: server, headers that authenticate, TLS context."""
-    config: Obj = yaml.safe_load(kubeconfig.read_text())
-
-    def named(kind: str, name: str) -> Obj:
-        found: Obj = next(one for one in config[f"{kind}s"] if one["name"] == name)[kind]
-        return found
-
-    context = named("context", config["current-context"])
-    cluster, user = named("cluster", context["cluster"]), named("user", context["user"])
-    authority = _material(cluster, "certificate-authority", kubeconfig)
-    tls = ssl.create_default_context(cadata=authority)
-    if cluster.get("insecure-skip-tls-verify"):
+def connection(path: Path) -> tuple[str, dict[str, str], ssl.SSLContext]:
+    """Read the current context of the kubeconfig at *path*: server, headers that authenticate, TLS
+    context. One that is none is an InvalidManifest.
+    """
+    endpoint_of, token_of = kubeconfig.read(path)
+    endpoint, token = endpoint_of(), token_of()
+    tls = ssl.create_default_context(cadata=endpoint.ca_pem or None)
+    if not endpoint.verified:
         tls.check_hostname = False
         tls.verify_mode = ssl.CERT_NONE
-    if user.get("client-certificate"):
-        tls.load_cert_chain(user["client-certificate"], user["client-key"])
-    headers: dict[str, str] = {}
-    if user.get("token"):
-        headers["Authorization"] = f"Bearer {user['token']}"
-    return cluster["server"].rstrip("/"), headers, tls
-
-
-def _material(cluster: dict[str, Any], name: str, kubeconfig: Path) -> str | None:
-    if f"{name}-data" in cluster:
-        return base64.b64decode(cluster[f"{name}-data"]).decode()
-    if name in cluster:
-        path = kubeconfig.parent / str(cluster[name])
-        return path.read_text()
-    return None
+    if endpoint.certificate:
+        try:
+            tls.load_cert_chain(*endpoint.certificate)
+        finally:
+            for file in endpoint.certificate:  # written for OpenSSL alone, which has read them
+                Path(file).unlink()
+    return endpoint.url, {"Authorization": f"Bearer {token}"} if token else {}, tls
